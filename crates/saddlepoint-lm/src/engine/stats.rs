@@ -1,0 +1,71 @@
+//! What a method sees of the model, and what it gives back: the seam between methods and engine.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A divergence between the policy's and the reference's next-token distributions, exact over the vocabulary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Divergence {
+    /// `KL(policy || reference) = sum_v p (ln p - ln q)`: mode seeking, the one of RLHF and DPO.
+    #[default]
+    ReverseKl,
+    /// `KL(reference || policy) = sum_v q (ln q - ln p)`: mass covering.
+    ForwardKl,
+    /// `(KL(p || m) + KL(q || m)) / 2` with `m = (p + q) / 2`; at most `ln 2`.
+    JensenShannon,
+}
+
+/// Which per-token statistics are wanted beside `logp`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Want {
+    /// Entropy of the policy's next-token distribution.
+    pub entropy: bool,
+    /// Log-probability of the target under the reference.
+    pub ref_logp: bool,
+    /// Divergence between policy and reference.
+    pub divergence: Option<Divergence>,
+}
+
+impl Want {
+    /// Whether the reference has to be run.
+    pub fn reference(&self) -> bool {
+        self.ref_logp || self.divergence.is_some()
+    }
+
+    /// Both wishes together; if both name a divergence, `self`'s is kept.
+    #[must_use]
+    pub fn or(self, other: Want) -> Want {
+        Want {
+            entropy: self.entropy || other.entropy,
+            ref_logp: self.ref_logp || other.ref_logp,
+            divergence: self.divergence.or(other.divergence),
+        }
+    }
+}
+
+/// Statistics of the rows of a forest, all `[R]`, in nats. Empty where not wanted.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Stats {
+    /// `ln p(target | context)` under the policy.
+    pub logp: Vec<f64>,
+    /// Entropy of the policy's distribution.
+    pub entropy: Vec<f64>,
+    /// `ln q(target | context)` under the reference.
+    pub ref_logp: Vec<f64>,
+    /// The wanted divergence.
+    pub divergence: Vec<f64>,
+    /// Whether the target is the policy's most probable token.
+    pub top1: Vec<bool>,
+}
+
+/// Derivatives of a scalar with respect to the statistics, `[R]` each; an empty vector means zero.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Cotangent {
+    /// With respect to [`Stats::logp`].
+    pub logp: Vec<f64>,
+    /// With respect to [`Stats::entropy`].
+    pub entropy: Vec<f64>,
+    /// With respect to [`Stats::divergence`].
+    pub divergence: Vec<f64>,
+}

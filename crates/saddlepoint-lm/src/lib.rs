@@ -1,0 +1,13 @@
+//! Language models under constraints: engine, model formats, data, methods, tether and trainer.
+//!
+//! A method is a pure function from per-token statistics ([`engine::Stats`]) to a value and its
+//! derivatives ([`engine::Cotangent`]); it never sees a tensor.
+
+pub mod data;
+pub mod engine;
+mod error;
+pub mod method;
+pub mod model;
+pub mod tether;
+
+pub use error::{Error, Result};
