@@ -1,0 +1,42 @@
+//! The gated feed-forward activation `silu(gate) up`, `silu(g) = g / (1 + e^-g)`.
+
+use rayon::prelude::*;
+
+use super::lanes::exp;
+
+pub(crate) fn swiglu(gate_up: &[f32], ffn: usize, out: &mut [f32]) {
+    let arch = pulp::Arch::new();
+    (gate_up.par_chunks(2 * ffn), out.par_chunks_mut(ffn)).into_par_iter().with_min_len(8).for_each(|(gu, out)| {
+        arch.dispatch(
+            #[inline(always)]
+            || {
+                let (gate, up) = gu.split_at(ffn);
+                for ((o, &g), &u) in out.iter_mut().zip(gate).zip(up) {
+                    *o = g / (1.0 + exp(-g)) * u;
+                }
+            },
+        );
+    });
+}
+
+pub(crate) fn swiglu_backward(gate_up: &[f32], ffn: usize, dout: &[f32], dgate_up: &mut [f32]) {
+    let arch = pulp::Arch::new();
+    (gate_up.par_chunks(2 * ffn), dout.par_chunks(ffn), dgate_up.par_chunks_mut(2 * ffn))
+        .into_par_iter()
+        .with_min_len(8)
+        .for_each(|(gu, dout, dgu)| {
+            arch.dispatch(
+                #[inline(always)]
+                || {
+                    let (gate, up) = gu.split_at(ffn);
+                    let (dgate, dup) = dgu.split_at_mut(ffn);
+                    for ((((dg, du), &g), &u), &d) in dgate.iter_mut().zip(dup).zip(gate).zip(up).zip(dout) {
+                        let sigmoid = 1.0 / (1.0 + exp(-g));
+                        let silu = g * sigmoid;
+                        *du = d * silu;
+                        *dg = d * u * (sigmoid + silu * (1.0 - sigmoid));
+                    }
+                },
+            );
+        });
+}
