@@ -1,16 +1,17 @@
 """Writes the golden files of the engine's tests; see README.md for every key.
 
-    python make.py            # all models
-    python make.py qwen3      # one of them
+    python make.py                          # the four tiny models
+    python make.py qwen3                    # one of them
+    python make.py smollm2 --out FOLDER     # the same files at SmolLM2-135M's size, outside the project
 
 All values and gradients come from transformers in float64 on the stored float32 weights, and are
 compared here with what transformers gives in float32 (`float32_check` in golden.json).
 """
 
+import argparse
 import json
 import math
 import shutil
-import sys
 from pathlib import Path
 
 import peft
@@ -24,16 +25,16 @@ from exact import Exact, widen
 
 HERE = Path(__file__).parent
 BETA = 0.1
-SEEDS = {"llama": 11, "qwen2": 22, "qwen3": 33, "llama3-rope": 44}
+SEEDS = {"llama": 11, "qwen2": 22, "qwen3": 33, "llama3-rope": 44, "smollm2": 66}
 WITH_DIVERGENCES = ("llama", "qwen3")
-LENGTHS = {"llama": (23, 2, 9), "qwen2": (23, 9), "qwen3": (23, 9), "llama3-rope": (150, 9)}
+LENGTHS = {"llama": (23, 2, 9), "qwen2": (23, 9), "qwen3": (23, 9), "llama3-rope": (150, 9), "smollm2": (23, 9)}
 PAIRS = [(7, 5, 9), (3, 6, 2)]  # lengths of prompt, chosen and rejected
 NEW_TOKENS = 12
 MIN_GAP = 0.02
 
 
-def ids(generator, count: int) -> list[int]:
-    return torch.randint(4, tiny.VOCAB, (count,), generator=generator).tolist()
+def ids(generator, count: int, vocab: int = tiny.VOCAB) -> list[int]:
+    return torch.randint(4, vocab, (count,), generator=generator).tolist()
 
 
 def logits(model, sequence: list[int]):
@@ -118,7 +119,7 @@ def greedy(model, seed: int) -> dict:
     end-of-sequence token, at least half of the tokens distinct. Prompts are drawn until one gives it."""
     generator = torch.Generator().manual_seed(seed)
     for _ in range(5000):
-        prompt = ids(generator, 6)
+        prompt = ids(generator, 6, model.config.vocab_size)
         sequence, gaps = list(prompt), []
         for _ in range(NEW_TOKENS):
             top = logits(model, sequence)[-1].topk(2)
@@ -176,11 +177,12 @@ def objectives(policy, reference, pairs):
 def difference_error(policy, reference, pairs, grads) -> float:
     """Relative error of the DPO gradient against a central difference along a random direction. Were
     anything computed in float32, it would be about 1e-2 at this step."""
-    step, losses = 1e-5, []
+    losses = []
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         named = dict(policy.named_parameters())
         direction = {k: torch.randn(g.shape, generator=generator, dtype=g.dtype) for k, g in grads.items()}
+        step = 1e-3 / math.sqrt(sum(d.numel() for d in direction.values()))  # moves the weights by 1e-3 in all
         slope = sum((grads[k] * d).sum().item() for k, d in direction.items())
         for move in (step, -2 * step, step):
             for key, d in direction.items():
@@ -194,8 +196,8 @@ def dpo_gradients(policy, reference, pairs):
     return loss, rows, gradients(policy, loss)
 
 
-def make(name: str) -> None:
-    folder = HERE / name
+def make(name: str, out: Path) -> None:
+    folder = out / name
     shutil.rmtree(folder, ignore_errors=True)
     seed = SEEDS[name]
     old_style = name in tiny.OLD_STYLE
@@ -204,11 +206,12 @@ def make(name: str) -> None:
     tiny.save(tiny.perturbed(model, seed + 1), folder / "reference", old_style)
 
     generator = torch.Generator().manual_seed(seed + 2)
-    sequences = [ids(generator, n) for n in LENGTHS[name]]
-    pairs = [
-        {"prompt": ids(generator, p), "chosen": ids(generator, c - 1) + [tiny.EOS], "rejected": ids(generator, r)}
-        for p, c, r in PAIRS
-    ]
+
+    def draw(count: int) -> list[int]:
+        return ids(generator, count, model.config.vocab_size)
+
+    sequences = [draw(n) for n in LENGTHS[name]]
+    pairs = [{"prompt": draw(p), "chosen": draw(c - 1) + [tiny.EOS], "rejected": draw(r)} for p, c, r in PAIRS]
 
     single, single_ref = tiny.load(folder / "policy"), tiny.load(folder / "reference")
     _, logits32 = values(single, single_ref, sequences, pairs)
@@ -221,14 +224,15 @@ def make(name: str) -> None:
         loss, rows, grads = dpo_gradients(policy, reference, pairs)
         golden["greedy"] = greedy(policy, seed + 3)
         written = {"dpo": grads}
-        finite_difference = difference_error(policy, reference, pairs, grads)
-        assert finite_difference < 1e-6, finite_difference
         if name in WITH_DIVERGENCES:
             totals = objectives(policy, reference, pairs)
             golden["objectives"] = {key: total.item() for key, total in totals.items()}
             # Each gradient needs the graph, so it is built anew rather than kept.
             for key in totals:
                 written[key] = gradients(policy, objectives(policy, reference, pairs)[key])
+        # Last, because it moves the weights.
+        finite_difference = difference_error(policy, reference, pairs, grads)
+        assert finite_difference < 1e-6, finite_difference
 
     golden["preference"] = {"beta": BETA, "loss": loss.item(), "pairs": [p | r for p, r in zip(pairs, rows, strict=True)]}
     golden["float32_check"] = {
@@ -244,7 +248,7 @@ def make(name: str) -> None:
     if name == "llama":
         golden["adapter"] = adapter(folder, pairs, sequences, seed + 4)
     tiny.write_json(folder / "golden.json", golden)
-    report(name, golden)
+    report(name, golden, model.config.vocab_size)
 
 
 def adapter(folder: Path, pairs, sequences, seed: int) -> dict:
@@ -287,20 +291,32 @@ def adapter(folder: Path, pairs, sequences, seed: int) -> dict:
     return {"loss": loss.item(), "pairs": rows, "greedy": continuation}
 
 
-def report(name: str, golden: dict) -> None:
+def report(name: str, golden: dict, vocab: int) -> None:
     """Shows that the model is a fair test: distributions neither uniform nor degenerate."""
     first = golden["sequences"][0]["entropy"]
     divergence = [v for row in golden["statistics"] for side in row.values() for v in side["reverse_kl"]]
     check = golden["float32_check"]
     print(
-        f"{name}: entropy {min(first):.2f}..{max(first):.2f} of {math.log(tiny.VOCAB):.2f} nats, "
+        f"{name}: entropy {min(first):.2f}..{max(first):.2f} of {math.log(vocab):.2f} nats, "
         f"reverse KL {min(divergence):.3f}..{max(divergence):.3f}, loss {golden['preference']['loss']:.6f}, "
         f"smallest greedy gap {min(golden['greedy']['gaps']):.3f}, float32 differs by "
         f"{check['logits_max_abs']:.1e} (logits), {check['dpo_gradient_relative']:.1e} (gradient)"
     )
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(SEEDS))
+    parser.add_argument("--out", type=Path, default=HERE, help="where the folders are made")
+    args = parser.parse_args()
+    for unknown in set(args.names) - set(SEEDS):
+        parser.error(f"unknown model {unknown}")
+    if "smollm2" in args.names and args.out == HERE:
+        parser.error("smollm2 takes 2 GB; name a folder outside the project with --out")
+    for name in args.names or tiny.CONFIGS:
+        make(name, args.out)
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for chosen in sys.argv[1:] or tiny.CONFIGS:
-        make(chosen)
+    main()

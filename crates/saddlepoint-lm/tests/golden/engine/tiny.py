@@ -76,10 +76,25 @@ CONFIGS = {
 }
 OLD_STYLE = ("qwen2", "llama3-rope")
 
+# A real size, for the same checks outside the test-suite; its files are not kept.
+SMOLLM2 = {
+    "model_type": "llama",
+    **COMMON,
+    "vocab_size": 49152,
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "tie_word_embeddings": True,
+    "rope_theta": 1e5,
+    "max_position_embeddings": 8192,
+}
+
 
 def config(name: str):
-    """The transformers configuration of one of the models."""
-    kwargs = dict(CONFIGS[name])
+    """The transformers configuration of one of the models, or of SmolLM2-135M."""
+    kwargs = dict(SMOLLM2 if name == "smollm2" else CONFIGS[name])
     return AutoConfig.for_model(kwargs.pop("model_type"), **kwargs)
 
 
@@ -98,7 +113,7 @@ def random_model(name: str, seed: int):
             elif key.endswith("bias"):
                 tensor.copy_(normal(tensor.shape, 0.5))
             elif "embed_tokens" in key or "lm_head" in key:
-                tensor.copy_(normal(tensor.shape, 0.45))
+                tensor.copy_(normal(tensor.shape, 0.45 * math.sqrt(32 / tensor.shape[1])))
             else:
                 gain = 1.5 if "q_proj" in key or "k_proj" in key else 1.0
                 tensor.copy_(normal(tensor.shape, gain / math.sqrt(tensor.shape[1])))
@@ -116,9 +131,9 @@ def perturbed(model, seed: int, scale: float = 0.15):
     return other.eval()
 
 
-def tokenizer() -> PreTrainedTokenizerFast:
+def tokenizer(vocab: int = VOCAB) -> PreTrainedTokenizerFast:
     """Word-level: `t17` is id 17, so text and ids are one to one. `</s>` closes a completion."""
-    words = {f"t{i}": i for i in range(VOCAB)}
+    words = {f"t{i}": i for i in range(vocab)}
     for word, index in {"<pad>": PAD, "<s>": BOS, "</s>": EOS, "<unk>": UNK}.items():
         del words[f"t{index}"]
         words[word] = index
@@ -132,7 +147,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 def save(model, folder: Path, old_style: bool = False) -> None:
     """Writes a Hugging Face folder; with `old_style`, `config.json` as transformers 4 wrote it."""
     model.save_pretrained(folder)
-    tokenizer().save_pretrained(folder)
+    tokenizer(model.config.vocab_size).save_pretrained(folder)
     path = folder / "config.json"
     settings = json.loads(path.read_text())
     if old_style:
