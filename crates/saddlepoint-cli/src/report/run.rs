@@ -1,0 +1,217 @@
+//! A run directory as the report needs it. A file that is absent leaves its part empty: a report of an
+//! interrupted run shows what there is.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use super::chart::Curve;
+use crate::exit::Usage;
+
+/// What the files of a run say.
+#[derive(Debug, Default)]
+pub(super) struct Run {
+    /// Name of the directory.
+    pub(super) name: String,
+    /// Resolved configuration as `(dotted key, value)`, in the file's order.
+    pub(super) config: Vec<(String, String)>,
+    /// Program, machine and seed.
+    pub(super) meta: Map<String, Value>,
+    /// Every logged metric.
+    pub(super) curves: Vec<Curve>,
+    /// Completions of the same prompts at the first and the last step they were drawn at.
+    pub(super) samples: Vec<Pair>,
+    /// The outcome; absent while a run has not ended.
+    pub(super) summary: Option<Summary>,
+}
+
+/// The outcome of a run.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Summary {
+    /// Optimizer steps.
+    pub(super) steps: u64,
+    /// Wall time in seconds, over all resumptions.
+    pub(super) seconds: f64,
+    /// Held-out measures before training.
+    pub(super) before: BTreeMap<String, f64>,
+    /// The same measures after it.
+    pub(super) after: BTreeMap<String, f64>,
+    /// The measured divergence.
+    pub(super) tether: Option<Tether>,
+    /// Wall time by phase, in seconds.
+    pub(super) timing: BTreeMap<String, f64>,
+    /// Memory by part, in bytes.
+    pub(super) memory: BTreeMap<String, u64>,
+}
+
+/// The divergence from the reference at the end of a run, in nats.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Tether {
+    /// Kind of divergence.
+    pub(super) divergence: String,
+    /// What it is measured from.
+    pub(super) reference: String,
+    /// `budget` or `penalty`.
+    pub(super) form: String,
+    /// The budget; none for a penalty.
+    pub(super) budget: Option<f64>,
+    /// The measured mean.
+    pub(super) measured: f64,
+    /// Its confidence interval.
+    pub(super) interval: Option<[f64; 2]>,
+    /// Whether the budget held; none for a penalty.
+    pub(super) held: Option<bool>,
+}
+
+/// A line of `samples.jsonl`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Sample {
+    /// Optimizer steps taken before it was drawn.
+    pub(super) step: u64,
+    /// The prompt.
+    pub(super) prompt: String,
+    /// The completion.
+    pub(super) completion: String,
+}
+
+/// The first and the last completion of one prompt; equal steps mean that only one was drawn.
+#[derive(Debug)]
+pub(super) struct Pair {
+    /// The earliest.
+    pub(super) before: Sample,
+    /// The latest.
+    pub(super) after: Sample,
+}
+
+impl Run {
+    /// Reads a run directory.
+    pub(super) fn read(directory: &Path) -> Result<Self> {
+        let config: Option<toml::Table> = read(directory, "config.toml", |text| Ok(toml::from_str(text)?))?;
+        let Some(config) = config else {
+            let problem = format!("{}: no config.toml; not a run directory", directory.display());
+            return Err(Usage(problem).into());
+        };
+        let mut rows = Vec::new();
+        flatten("", &toml::Value::Table(config), &mut rows);
+        Ok(Run {
+            name: directory.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
+            config: rows,
+            meta: read(directory, "meta.json", json)?.unwrap_or_default(),
+            curves: curves(&read(directory, "metrics.jsonl", lines)?.unwrap_or_default()),
+            samples: pairs(read(directory, "samples.jsonl", lines)?.unwrap_or_default()),
+            summary: read(directory, "summary.json", json)?,
+        })
+    }
+
+    /// A value of the configuration.
+    pub(super) fn setting(&self, key: &str) -> Option<&str> {
+        self.config.iter().find(|row| row.0 == key).map(|row| row.1.as_str())
+    }
+}
+
+fn read<T>(directory: &Path, name: &str, parse: impl FnOnce(&str) -> Result<T>) -> Result<Option<T>> {
+    let path = directory.join(name);
+    match fs::read_to_string(&path) {
+        Ok(text) => parse(&text).with_context(|| Usage(path.display().to_string())).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| path.display().to_string()),
+    }
+}
+
+fn json<T: DeserializeOwned>(text: &str) -> Result<T> {
+    Ok(serde_json::from_str(text)?)
+}
+
+/// Complete lines only: the last one of a running run may be half written.
+fn lines<T: DeserializeOwned>(text: &str) -> Result<Vec<T>> {
+    let complete = text.rfind('\n').map_or("", |end| &text[..end]);
+    complete
+        .lines()
+        .enumerate()
+        .map(|(i, line)| serde_json::from_str(line).with_context(|| format!("line {}", i + 1)))
+        .collect()
+}
+
+fn flatten(path: &str, value: &toml::Value, rows: &mut Vec<(String, String)>) {
+    match value {
+        toml::Value::Table(table) => {
+            for (key, value) in table {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                flatten(&path, value, rows);
+            }
+        }
+        toml::Value::String(text) => rows.push((path.to_owned(), text.clone())),
+        other => rows.push((path.to_owned(), other.to_string())),
+    }
+}
+
+/// The metrics by name, in the order in which they first appear; values that were not finite are left out here
+/// because the recorder has counted them.
+fn curves(lines: &[Map<String, Value>]) -> Vec<Curve> {
+    let mut curves: Vec<Curve> = Vec::new();
+    for line in lines {
+        let step = line.get("step").and_then(Value::as_f64).unwrap_or_default();
+        for (name, value) in line.iter().filter(|(name, _)| *name != "step") {
+            let Some(value) = value.as_f64() else { continue };
+            match curves.iter_mut().find(|curve| curve.name == *name) {
+                Some(curve) => curve.points.push((step, value)),
+                None => curves.push(Curve { name: name.clone(), points: vec![(step, value)] }),
+            }
+        }
+    }
+    curves
+}
+
+fn pairs(samples: Vec<Sample>) -> Vec<Pair> {
+    let mut pairs: Vec<Pair> = Vec::new();
+    for sample in samples {
+        match pairs.iter_mut().find(|pair| pair.before.prompt == sample.prompt) {
+            Some(pair) if sample.step > pair.after.step => pair.after = sample,
+            Some(_) => {}
+            None => pairs.push(Pair { before: sample.clone(), after: sample }),
+        }
+    }
+    pairs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_become_curves_and_gaps_stay_gaps() {
+        let text = "{\"step\":1,\"loss\":2.0,\"kl\":null}\n{\"step\":2,\"loss\":1.0,\"kl\":0.5}\n{\"step\":3,\"lo";
+        let curves = curves(&lines(text).expect("two complete lines"));
+        assert_eq!(curves[0].points, [(1.0, 2.0), (2.0, 1.0)]);
+        assert_eq!((curves[1].name.as_str(), curves[1].points.as_slice()), ("kl", &[(2.0, 0.5)][..]));
+    }
+
+    #[test]
+    fn a_prompt_is_shown_at_its_first_and_last_step() {
+        let at = |step, prompt: &str, completion: &str| Sample {
+            step,
+            prompt: prompt.into(),
+            completion: completion.into(),
+        };
+        let pairs = pairs(vec![at(0, "a", "x"), at(0, "b", "y"), at(5, "a", "z"), at(9, "a", "w")]);
+        assert_eq!(pairs.len(), 2);
+        assert_eq!((pairs[0].before.completion.as_str(), pairs[0].after.completion.as_str()), ("x", "w"));
+        assert_eq!(pairs[1].after.step, 0);
+    }
+
+    #[test]
+    fn a_folder_without_configuration_is_refused() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let error = Run::read(folder.path()).expect_err("not a run");
+        assert!(error.to_string().ends_with("no config.toml; not a run directory"), "{error}");
+    }
+}
