@@ -85,9 +85,9 @@ fn code(error: &Error) -> u8 {
 }
 
 fn reader_left(error: &Error) -> bool {
-    error.chain().any(|cause| {
-        cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
-    })
+    error
+        .chain()
+        .any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe))
 }
 
 /// The error and its causes, each said once: many messages already quote their cause.

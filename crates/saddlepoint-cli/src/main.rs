@@ -20,6 +20,6 @@ fn main() -> ExitCode {
             Err(message) => return exit::of_parser(&message),
         };
         let output = Output::new(arguments.json);
-        exit::of(arguments.run(&output))
+        exit::of(arguments.run(output))
     })
 }

@@ -24,32 +24,32 @@ impl Output {
     }
 
     /// Whether standard output is for programs.
-    pub(crate) fn json(&self) -> bool {
+    pub(crate) fn json(self) -> bool {
         self.json
     }
 
     /// Whether standard output is text that a person watches as it comes.
-    pub(crate) fn streams(&self) -> bool {
+    pub(crate) fn streams(self) -> bool {
         !self.json && io::stdout().is_terminal()
     }
 
     /// A line for people: a result. ANSI styles are dropped where the stream does not show them.
-    pub(crate) fn say(&self, text: impl Display) -> Result<()> {
+    pub(crate) fn say(self, text: impl Display) -> Result<()> {
         if self.json { self.note(text) } else { put(anstream::stdout().lock(), format!("{text}\n")) }
     }
 
     /// A piece of a line for people, shown at once.
-    pub(crate) fn stream(&self, text: &str) -> Result<()> {
+    pub(crate) fn stream(self, text: &str) -> Result<()> {
         put(anstream::stdout().lock(), text)
     }
 
     /// A line about the run rather than its result: always on standard error.
-    pub(crate) fn note(&self, text: impl Display) -> Result<()> {
+    pub(crate) fn note(self, text: impl Display) -> Result<()> {
         put(anstream::stderr().lock(), format!("{text}\n"))
     }
 
     /// An object for programs; silent without `--json`.
-    pub(crate) fn object(&self, object: &impl Serialize) -> Result<()> {
+    pub(crate) fn object(self, object: &impl Serialize) -> Result<()> {
         if !self.json {
             return Ok(());
         }
@@ -64,7 +64,10 @@ fn put(mut stream: impl Write, text: impl AsRef<str>) -> Result<()> {
 }
 
 /// A table without ruling; columns whose heading starts with `>` are aligned to the right.
-pub(crate) fn table<const N: usize>(headings: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> Table {
+pub(crate) fn table<const N: usize>(
+    headings: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_width(WIDTH);

@@ -2,8 +2,6 @@
 
 use std::fmt::Write as _;
 
-use serde_json::Value;
-
 use super::chart::Chart;
 use super::escape;
 use super::panel;
@@ -90,7 +88,9 @@ fn measures(summary: &Summary) -> String {
     if cards.is_empty() {
         return cards;
     }
-    format!(r#"<section><h2>Held-out measures, before → after</h2><div class="cards">{cards}</div></section>"#)
+    format!(
+        r#"<section><h2>Held-out measures, before → after</h2><div class="cards">{cards}</div></section>"#
+    )
 }
 
 /// The measured divergence with its interval on a bar that ends beyond the budget.
@@ -160,9 +160,13 @@ fn samples(pairs: &[Pair]) -> String {
     let column = |when: &str, step: u64, text: &str| {
         format!(r#"<div><p class="when">{when} · step {step}</p><pre>{}</pre></div>"#, escape(text))
     };
-    let mut html = r#"<section><h2>Samples</h2>"#.to_owned();
+    let mut html = "<section><h2>Samples</h2>".to_owned();
     for pair in pairs {
-        let _ = write!(html, r#"<article><pre class="prompt">{}</pre><div class="pair">"#, escape(&pair.before.prompt));
+        let _ = write!(
+            html,
+            r#"<article><pre class="prompt">{}</pre><div class="pair">"#,
+            escape(&pair.before.prompt)
+        );
         html += &column("before", pair.before.step, &pair.before.completion);
         if pair.after.step > pair.before.step {
             html += &column("after", pair.after.step, &pair.after.completion);
@@ -173,11 +177,8 @@ fn samples(pairs: &[Pair]) -> String {
 }
 
 fn cost(summary: &Summary) -> String {
-    let rows = |rows: Vec<(&String, String)>| {
-        rows.into_iter().map(|(k, v)| format!("<tr><th>{}</th><td>{v}</td></tr>", escape(k))).collect::<String>()
-    };
-    let time = rows(summary.timing.iter().map(|(k, v)| (k, duration(*v))).collect());
-    let memory = rows(summary.memory.iter().map(|(k, v)| (k, bytes(*v))).collect());
+    let memory = rows(summary.memory.iter().map(|(part, size)| (part.as_str(), bytes(*size))));
+    let time = rows(summary.timing.iter().map(|(phase, seconds)| (phase.as_str(), duration(*seconds))));
     let mut html = String::new();
     for (title, rows) in [("Memory", memory), ("Time", time)] {
         if !rows.is_empty() {
@@ -188,23 +189,24 @@ fn cost(summary: &Summary) -> String {
 }
 
 fn settings(run: &Run) -> String {
+    let config = rows(run.config.iter().map(|(key, value)| (key.as_str(), value.clone())));
+    let meta = rows(run.meta.iter().map(|(key, value)| {
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        (key.as_str(), text)
+    }));
     let mut html = String::new();
-    let config = run.config.iter().map(|(k, v)| (k.clone(), v.clone()));
-    let meta = run.meta.iter().map(|(k, v)| {
-        let text = match v {
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        };
-        (k.clone(), text)
-    });
-    for (title, rows) in [("Configuration", config.collect::<Vec<_>>()), ("Provenance", meta.collect())] {
+    for (title, rows) in [("Configuration", config), ("Provenance", meta)] {
         if !rows.is_empty() {
-            let rows: String = rows
-                .iter()
-                .map(|(k, v)| format!("<tr><th>{}</th><td>{}</td></tr>", escape(k), escape(v)))
-                .collect();
             let _ = write!(html, "<details><summary>{title}</summary><table>{rows}</table></details>");
         }
+    }
+    html
+}
+
+fn rows<'a>(pairs: impl Iterator<Item = (&'a str, String)>) -> String {
+    let mut html = String::new();
+    for (name, value) in pairs {
+        let _ = write!(html, "<tr><th>{}</th><td>{}</td></tr>", escape(name), escape(&value));
     }
     html
 }

@@ -20,16 +20,28 @@ const PANELS: &[Panel] = &[
     Panel { noisy: true, ..panel("Loss", &["loss", "eval_loss"]) },
     Panel {
         noisy: true,
-        ..panel("Implicit rewards", &["rewards/chosen", "rewards/rejected", "rewards/margins", "eval_rewards/margins"])
+        ..panel(
+            "Implicit rewards",
+            &["rewards/chosen", "rewards/rejected", "rewards/margins", "eval_rewards/margins"],
+        )
     },
     Panel {
         noisy: true,
         ..panel(
             "Accuracy",
-            &["rewards/accuracies", "eval_rewards/accuracies", "mean_token_accuracy", "eval_mean_token_accuracy"],
+            &[
+                "rewards/accuracies",
+                "eval_rewards/accuracies",
+                "mean_token_accuracy",
+                "eval_mean_token_accuracy",
+            ],
         )
     },
-    Panel { budget: true, ..panel("Divergence from the reference, nats", &["kl", "divergence", "eval_kl"]) },
+    Panel {
+        budget: true,
+        noisy: true,
+        ..panel("Divergence from the reference, nats", &["kl", "divergence", "eval_kl"])
+    },
     Panel { may_log: true, ..panel("Strength of the tether", &["beta", "multiplier"]) },
     Panel { noisy: true, ..panel("Log-probabilities, nats", &["logps/chosen", "logps/rejected"]) },
     panel("Learning rate", &["learning_rate"]),
@@ -82,7 +94,8 @@ mod tests {
         let mut names = names.to_vec();
         names.sort_unstable();
         assert_eq!(drawn, names);
-        let limits: Vec<_> = known.iter().filter(|c| c.limit.is_some()).map(|c| c.curves[0].name.as_str()).collect();
+        let limits: Vec<_> =
+            known.iter().filter(|c| c.limit.is_some()).map(|c| c.curves[0].name.as_str()).collect();
         assert_eq!(limits, ["kl"]);
     }
 }

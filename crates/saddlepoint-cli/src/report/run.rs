@@ -189,7 +189,8 @@ mod tests {
 
     #[test]
     fn metrics_become_curves_and_gaps_stay_gaps() {
-        let text = "{\"step\":1,\"loss\":2.0,\"kl\":null}\n{\"step\":2,\"loss\":1.0,\"kl\":0.5}\n{\"step\":3,\"lo";
+        let text =
+            "{\"step\":1,\"loss\":2.0,\"kl\":null}\n{\"step\":2,\"loss\":1.0,\"kl\":0.5}\n{\"step\":3,\"lo";
         let curves = curves(&lines(text).expect("two complete lines"));
         assert_eq!(curves[0].points, [(1.0, 2.0), (2.0, 1.0)]);
         assert_eq!((curves[1].name.as_str(), curves[1].points.as_slice()), ("kl", &[(2.0, 0.5)][..]));

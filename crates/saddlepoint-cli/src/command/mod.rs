@@ -1,0 +1,27 @@
+//! The commands, one file each: parse, build, run, print.
+
+mod methods;
+mod report;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+use crate::exit::Verdict;
+use crate::output::Output;
+
+/// What `saddle` can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Methods(methods::Arguments),
+    Report(report::Arguments),
+}
+
+impl Command {
+    /// Carries out the command.
+    pub(crate) fn run(self, output: Output) -> Result<Verdict> {
+        match self {
+            Command::Methods(arguments) => arguments.run(output),
+            Command::Report(arguments) => arguments.run(output),
+        }
+    }
+}
