@@ -30,9 +30,10 @@ for (const svg of document.querySelectorAll("svg[data-chart]")) {
     });
     svg.append(layer);
     figure.append(tip);
-    const left = box.left - figure.getBoundingClientRect().left + nearest.at[0] * box.width / svg.viewBox.baseVal.width;
+    const frame = figure.getBoundingClientRect();
+    const left = box.left - frame.left + nearest.at[0] * box.width / svg.viewBox.baseVal.width;
     tip.style.left = Math.max(6, left > figure.clientWidth / 2 ? left - tip.offsetWidth - 12 : left + 12) + "px";
-    tip.style.top = svg.offsetTop + 8 + "px";
+    tip.style.top = box.top - frame.top + 8 + "px";
   };
   svg.addEventListener("pointermove", show);
   svg.addEventListener("pointerdown", show);
