@@ -9,7 +9,7 @@
 //! | [`progress`] | a bar on a terminal |
 //! | [`atomic`] | files and folders that are there whole or not at all |
 //! | [`clock`] | the only place that reads a clock |
-//! | [`mod@test`] | comparison of numbers in tests |
+//! | [`mod@test`] | what tests share: comparison of numbers, data outside the repository |
 //!
 //! Nothing here knows what is trained or solved.
 

@@ -1,6 +1,21 @@
-//! Comparison of numbers in tests. A test-only module, kept public so that every crate compares alike.
+//! What the tests of every crate share: comparison of numbers, and data that is not in the repository.
+
+use std::path::{Path, PathBuf};
 
 pub use crate::assert_close;
+
+/// A file or folder of the shared data, in `$SADDLE_DATA` or in `../shared/data` beside the repository. `None`,
+/// with a line on standard error, where it is absent: the test then returns early, visibly skipped.
+#[allow(clippy::disallowed_methods, reason = "where a machine keeps its data is not part of a run")]
+pub fn data(name: &str) -> Option<PathBuf> {
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
+    let path = std::env::var_os("SADDLE_DATA").map_or_else(beside, PathBuf::from).join(name);
+    if path.exists() {
+        return Some(path);
+    }
+    eprintln!("skipped: no {}; set SADDLE_DATA to the directory of the shared data", path.display());
+    None
+}
 
 /// Numbers that [`assert_close!`](crate::assert_close) can compare: scalars and sequences of `f32` or `f64`.
 pub trait Values {
@@ -97,6 +112,11 @@ macro_rules! assert_close {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn absent_data_is_none() {
+        assert_eq!(data("no such file"), None);
+    }
 
     #[test]
     fn shows_the_worst_index() {

@@ -1,0 +1,87 @@
+//! The parts of documents that are written from the code.
+//!
+//! Such a part stands between two comments, `<!-- generated: NAME -->` and `<!-- end of NAME -->`; what is around
+//! it is written by people.
+
+use anyhow::{Context, Result};
+use saddlepoint_core::atomic;
+
+use crate::crates::rank;
+use crate::workspace::{Crate, Workspace};
+
+/// A part of a document, as it should be.
+struct Part {
+    file: &'static str,
+    name: &'static str,
+    text: String,
+}
+
+fn parts(workspace: &Workspace) -> Vec<Part> {
+    vec![Part { file: "ARCHITECTURE.md", name: "crates", text: crates_table(workspace) }]
+}
+
+/// Rewrites every part that is not fresh.
+pub(crate) fn write(workspace: &Workspace) -> Result<()> {
+    for part in parts(workspace) {
+        let old = workspace.text(part.file)?;
+        let new = splice(&old, &part).with_context(|| part.file)?;
+        if new != old {
+            atomic::write(&workspace.root.join(part.file), new.as_bytes())?;
+            eprintln!("rewrote {} in {}", part.name, part.file);
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn problems(workspace: &Workspace) -> Result<Vec<String>> {
+    let mut problems = Vec::new();
+    for part in parts(workspace) {
+        let old = workspace.text(part.file)?;
+        if splice(&old, &part).with_context(|| part.file)? != old {
+            problems.push(format!("{}: {} is not fresh; run cargo xtask gen", part.file, part.name));
+        }
+    }
+    Ok(problems)
+}
+
+/// The document with the part's text between its two comments.
+fn splice(document: &str, part: &Part) -> Result<String> {
+    let (start, end) =
+        (format!("<!-- generated: {} -->\n", part.name), format!("<!-- end of {} -->", part.name));
+    let missing = || format!("needs the lines `{}` and `{end}`", start.trim());
+    let (before, rest) = document.split_once(&start).with_context(missing)?;
+    let (_, after) = rest.split_once(&end).with_context(missing)?;
+    Ok(format!("{before}{start}{}\n{end}{after}", part.text.trim_end()))
+}
+
+fn crates_table(workspace: &Workspace) -> String {
+    let mut listed: Vec<_> = workspace.crates.iter().filter_map(|each| Some((rank(each)?, each))).collect();
+    listed.sort_by_key(|(rank, _)| *rank);
+    let row =
+        |each: &Crate| format!("| `{}` | {} |\n", each.name, each.description.as_deref().unwrap_or_default());
+    let rows = listed.into_iter().map(|(_, each)| row(each));
+    ["| crate | what it is |\n|---|---|\n".to_owned()].into_iter().chain(rows).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_replaced_and_nothing_else() {
+        let part = Part { file: "a.md", name: "keys", text: "| new |\n".into() };
+        let document = "top\n<!-- generated: keys -->\n| old |\n| old |\n<!-- end of keys -->\nbottom\n";
+        let fresh = "top\n<!-- generated: keys -->\n| new |\n<!-- end of keys -->\nbottom\n";
+        assert_eq!(splice(document, &part).unwrap(), fresh);
+        assert_eq!(splice(fresh, &part).unwrap(), fresh);
+    }
+
+    #[test]
+    fn a_document_without_the_comments_is_told() {
+        let part = Part { file: "a.md", name: "keys", text: String::new() };
+        let told = "needs the lines `<!-- generated: keys -->` and `<!-- end of keys -->`";
+        for document in ["", "<!-- generated: keys -->\n", "<!-- end of keys -->"] {
+            assert_eq!(splice(document, &part).unwrap_err().to_string(), told);
+        }
+    }
+}
