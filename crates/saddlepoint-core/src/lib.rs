@@ -1,1 +1,27 @@
-//! Run plumbing.
+//! Run plumbing of Saddlepoint: configuration, seeds, recorder, run directory, checkpoints.
+//!
+//! | module | what it gives |
+//! |---|---|
+//! | [`config`] | a typed configuration from defaults, a TOML file and `--set` options |
+//! | [`seed`] | every random stream of a run, derived by name from one number |
+//! | [`run`] | the run directory and its checkpoints |
+//! | [`record`] | `metrics.jsonl`, `events.jsonl` and TensorBoard files of a run |
+//! | [`progress`] | a bar on a terminal |
+//! | [`atomic`] | files and folders that are there whole or not at all |
+//! | [`clock`] | the only place that reads a clock |
+//! | [`mod@test`] | comparison of numbers in tests |
+//!
+//! Nothing here knows what is trained or solved.
+
+pub mod atomic;
+pub mod clock;
+pub mod config;
+mod error;
+pub mod metrics;
+pub mod progress;
+pub mod record;
+pub mod run;
+pub mod seed;
+pub mod test;
+
+pub use error::{Error, Origin, Result};
