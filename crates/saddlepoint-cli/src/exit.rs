@@ -144,6 +144,14 @@ mod tests {
     }
 
     #[test]
+    fn a_panic_is_code_3() {
+        let standard = panic::take_hook();
+        let code = guard(|| panic!("the arena is torn"));
+        panic::set_hook(standard);
+        assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::from(3)));
+    }
+
+    #[test]
     fn a_closed_pipe_is_not_an_error() {
         let error = Error::new(io::Error::from(io::ErrorKind::BrokenPipe)).context("standard output");
         assert!(reader_left(&error));

@@ -6,11 +6,15 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write};
 
 use anyhow::{Context as _, Result};
-use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{Cell, CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 use serde::Serialize;
 
 /// Widest table in columns, when a cell holds running text.
 const WIDTH: u16 = 110;
+
+/// A rule under the headings and nothing else.
+const STYLE: TableStyle =
+    TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
 /// The two streams of a command.
 #[derive(Debug, Clone, Copy)]
@@ -35,17 +39,7 @@ impl Output {
 
     /// A line for people: a result. ANSI styles are dropped where the stream does not show them.
     pub(crate) fn say(self, text: impl Display) -> Result<()> {
-        if self.json { self.note(text) } else { put(anstream::stdout().lock(), format!("{text}\n")) }
-    }
-
-    /// A piece of a line for people, shown at once.
-    pub(crate) fn stream(self, text: &str) -> Result<()> {
-        put(anstream::stdout().lock(), text)
-    }
-
-    /// A line about the run rather than its result: always on standard error.
-    pub(crate) fn note(self, text: impl Display) -> Result<()> {
-        put(anstream::stderr().lock(), format!("{text}\n"))
+        if self.json { note(text) } else { put(anstream::stdout().lock(), format!("{text}\n")) }
     }
 
     /// An object for programs; silent without `--json`.
@@ -59,17 +53,27 @@ impl Output {
     }
 }
 
+/// A line about the run rather than its result: always on standard error.
+pub(crate) fn note(text: impl Display) -> Result<()> {
+    put(anstream::stderr().lock(), format!("{text}\n"))
+}
+
+/// A piece of a line on standard output, shown at once.
+pub(crate) fn piece(text: &str) -> Result<()> {
+    put(anstream::stdout().lock(), text)
+}
+
 fn put(mut stream: impl Write, text: impl AsRef<str>) -> Result<()> {
     stream.write_all(text.as_ref().as_bytes()).and_then(|()| stream.flush()).context("writing the output")
 }
 
-/// A table without ruling; columns whose heading starts with `>` are aligned to the right.
+/// A table; columns whose heading starts with `>` are aligned to the right.
 pub(crate) fn table<const N: usize>(
     headings: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
 ) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(STYLE).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_width(WIDTH);
     table.set_header(headings.map(|heading| heading.trim_start_matches('>')));
     for row in rows {

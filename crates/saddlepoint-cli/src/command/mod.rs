@@ -1,5 +1,6 @@
 //! The commands, one file each: parse, build, run, print.
 
+mod convert;
 mod methods;
 mod report;
 
@@ -12,6 +13,7 @@ use crate::output::Output;
 /// What `saddle` can do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Convert(convert::Arguments),
     Methods(methods::Arguments),
     Report(report::Arguments),
 }
@@ -20,6 +22,7 @@ impl Command {
     /// Carries out the command.
     pub(crate) fn run(self, output: Output) -> Result<Verdict> {
         match self {
+            Command::Convert(arguments) => arguments.run(output),
             Command::Methods(arguments) => arguments.run(output),
             Command::Report(arguments) => arguments.run(output),
         }

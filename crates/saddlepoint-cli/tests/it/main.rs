@@ -1,1 +1,7 @@
-//! The real binary on small inputs.
+//! The real binary on small inputs: what it prints, its exit codes, and what it leaves on the disk.
+
+mod bad_input;
+mod convert;
+mod help;
+mod machine_output;
+mod saddle;
