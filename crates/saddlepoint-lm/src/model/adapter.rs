@@ -98,7 +98,9 @@ fn refuse_unsupported(keys: Keys) -> Result<()> {
         return Err(keys.refuse("bias", "trained biases are not supported"));
     }
     // Initialisations named here keep the base model as it is; the others (PiSSA, OLoRA, LoftQ, ...) change it.
-    let harmless = |value: &Value| value.is_boolean() || ["gaussian", "orthogonal", "eva"].iter().any(|name| value == name);
+    let harmless = |value: &Value| {
+        value.is_boolean() || ["gaussian", "orthogonal", "eva"].iter().any(|name| value == name)
+    };
     if keys.get("init_lora_weights").is_some_and(|value| !harmless(value)) {
         let why = "it changes the base weights; convert the adapter to plain LoRA with PEFT first";
         return Err(keys.refuse("init_lora_weights", why));
@@ -123,7 +125,8 @@ fn targets(path: PathBuf, weights: &SafeTensors, shape: &Shape) -> Result<Vec<Ta
     if let Some(name) = found.iter().find(|name| !known.contains(**name)) {
         return Err(bad(&path, format!("tensor {name} is not the adapter of a projection of this model")));
     }
-    let targets = Target::ALL.into_iter().filter(|target| found.iter().any(|name| name.contains(target.path())));
+    let targets =
+        Target::ALL.into_iter().filter(|target| found.iter().any(|name| name.contains(target.path())));
     let targets: Vec<Target> = targets.collect();
     if targets.is_empty() {
         return Err(bad(&path, "holds no adapter"));
@@ -133,7 +136,10 @@ fn targets(path: PathBuf, weights: &SafeTensors, shape: &Shape) -> Result<Vec<Ta
         None => Ok(targets),
         Some(spec) => {
             let name = spec.name;
-            Err(bad(&path, format!("tensor {name} is missing: adapters of some layers only are not supported")))
+            Err(bad(
+                &path,
+                format!("tensor {name} is missing: adapters of some layers only are not supported"),
+            ))
         }
     }
 }
@@ -160,14 +166,19 @@ fn check_targets(keys: Keys, found: &[Target]) -> Result<()> {
     };
     let asked: Vec<Target> = Target::ALL.into_iter().filter(meant).collect();
     let known = |name: &Value| {
-        name.as_str().is_some_and(|name| asked.iter().any(|t| format!(".{}", t.path()).ends_with(&format!(".{name}"))))
+        name.as_str()
+            .is_some_and(|name| asked.iter().any(|t| format!(".{}", t.path()).ends_with(&format!(".{name}"))))
     };
     if let Some(name) = list.iter().find(|name| !known(name)) {
-        let why = format!("{name} is not a projection that we can adapt (those are q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj and down_proj)");
+        let why = format!(
+            "{name} is not a projection that we can adapt (those are q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj and down_proj)"
+        );
         return Err(keys.refuse("target_modules", &why));
     }
     // exclude_modules may take some away again.
-    if found.iter().all(|target| asked.contains(target)) && (found.len() == asked.len() || keys.get("exclude_modules").is_some()) {
+    if found.iter().all(|target| asked.contains(target))
+        && (found.len() == asked.len() || keys.get("exclude_modules").is_some())
+    {
         Ok(())
     } else {
         let found: Vec<_> = found.iter().map(|target| target.path()).collect();
@@ -197,7 +208,8 @@ fn to_json(config: &LoraConfig, base: &str) -> Object {
     let alpha = config.lora_alpha;
     // PEFT declares an integer; a fraction stays one.
     let alpha = if alpha.fract() == 0.0 && alpha.abs() < 1e15 { json!(alpha as i64) } else { json!(alpha) };
-    let mut targets: Vec<_> = Target::ALL.into_iter().filter(|target| config.target_modules.contains(target)).collect();
+    let mut targets: Vec<_> =
+        Target::ALL.into_iter().filter(|target| config.target_modules.contains(target)).collect();
     targets.sort();
     let value = json!({
         "alora_invocation_tokens": null,

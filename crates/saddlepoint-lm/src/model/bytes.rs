@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use super::io_error;
+use super::unreadable;
 use crate::Result;
 
 /// Weights are read in blocks of this many bytes; one block is all the memory that reading needs.
@@ -69,8 +69,8 @@ impl Bytes for Opened {
 
 /// Opens a file.
 pub(super) fn open(path: &Path) -> Result<Box<dyn Bytes>> {
-    let file = File::open(path).map_err(|source| io_error(path, source))?;
-    let size = file.metadata().map_err(|source| io_error(path, source))?.len();
+    let file = File::open(path).map_err(|source| unreadable(path, source))?;
+    let size = file.metadata().map_err(|source| unreadable(path, source))?.len();
     Ok(Box::new(Opened { file, size }))
 }
 
@@ -87,7 +87,7 @@ pub(super) fn in_blocks(
     let mut at = range.start;
     while at < range.end {
         let block = &mut buffer[..most.min(range.end - at) as usize];
-        bytes.read_at(at, block).map_err(|source| io_error(path, source))?;
+        bytes.read_at(at, block).map_err(|source| unreadable(path, source))?;
         each(block);
         at += block.len() as u64;
     }

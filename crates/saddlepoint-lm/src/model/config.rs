@@ -38,7 +38,11 @@ pub(super) fn shape(path: &Path, config: &Object) -> Result<Shape> {
         "llama" => LLAMA,
         "qwen2" => QWEN2,
         "qwen3" => QWEN3,
-        _ => return Err(keys.refuse("model_type", "this family is not supported (llama, qwen2 and qwen3 are)")),
+        _ => {
+            return Err(
+                keys.refuse("model_type", "this family is not supported (llama, qwen2 and qwen3 are)")
+            );
+        }
     };
     refuse_unsupported(keys)?;
     let count = |key, default| Ok::<usize, crate::Error>(keys.count(key)?.unwrap_or(default));
@@ -91,7 +95,11 @@ fn refuse_unsupported(keys: Keys) -> Result<()> {
 fn refuse_windows(keys: Keys, family: &str, layers: usize) -> Result<()> {
     if let Some(types) = keys.get("layer_types") {
         let full = types.as_array().is_some_and(|list| list.iter().all(|kind| kind == "full_attention"));
-        return if full { Ok(()) } else { Err(keys.refuse("layer_types", "only full_attention is supported")) };
+        return if full {
+            Ok(())
+        } else {
+            Err(keys.refuse("layer_types", "only full_attention is supported"))
+        };
     }
     let window = keys.get("sliding_window").is_some() || !keys.object.contains_key("sliding_window");
     let from = keys.count("max_window_layers")?.unwrap_or(28);
@@ -211,7 +219,10 @@ mod tests {
             (json!({ "model_type": "llama", "attention_bias": true }), "attention_bias = true: biases on"),
             (json!({ "model_type": "llama", "mlp_bias": true }), "mlp_bias = true: biases on"),
             (json!({ "model_type": "llama", "hidden_act": "gelu" }), "hidden_act = \"gelu\": only silu"),
-            (json!({ "model_type": "llama", "hidden_size": "x" }), "hidden_size = \"x\": must be a non-negative"),
+            (
+                json!({ "model_type": "llama", "hidden_size": "x" }),
+                "hidden_size = \"x\": must be a non-negative",
+            ),
             (json!({ "model_type": "llama", "hidden_size": 0 }), "the hidden size must be between 1 and"),
             (json!({ "model_type": "llama", "num_key_value_heads": 5 }), "32 attention heads cannot share 5"),
             (json!({ "model_type": "llama", "head_dim": 63 }), "the head width must be even, got 63"),

@@ -27,13 +27,20 @@ pub(super) fn check_read(path: &Path, name: &str, dims: &[usize], values: &[f32]
         Some(index) => Err(Error::NotFinite {
             what: format!("{}: element {} of tensor {name}", path.display(), place(dims, index)),
             value: f64::from(values[index]),
-            remedy: "the file is damaged or the run that wrote it had diverged: use another checkpoint".into(),
+            remedy: "the file is damaged or the run that wrote it had diverged: use another checkpoint"
+                .into(),
         }),
     }
 }
 
 /// Refuses weights to be written to `path` that `dtype` cannot hold.
-pub(super) fn check_write(path: &Path, name: &str, dims: &[usize], values: &[f32], dtype: Dtype) -> Result<()> {
+pub(super) fn check_write(
+    path: &Path,
+    name: &str,
+    dims: &[usize],
+    values: &[f32],
+    dtype: Dtype,
+) -> Result<()> {
     match values.iter().position(|&x| !dtype.holds(x)) {
         None => Ok(()),
         Some(index) => {
@@ -45,7 +52,8 @@ pub(super) fn check_write(path: &Path, name: &str, dims: &[usize], values: &[f32
                 remedy: if value.is_finite() {
                     "write F32 or BF16, which hold it".into()
                 } else {
-                    "the model has diverged: resume from an earlier checkpoint with a lower learning rate".into()
+                    "the model has diverged: resume from an earlier checkpoint with a lower learning rate"
+                        .into()
                 },
             })
         }
@@ -59,7 +67,8 @@ mod tests {
     #[test]
     fn the_message_names_tensor_and_element() {
         let values = [0.0, 1.0, 2.0, f32::NEG_INFINITY, 4.0, 5.0];
-        let message = check_read(Path::new("m.gguf"), "w", &[2, 3], &values).expect_err("infinite").to_string();
+        let message =
+            check_read(Path::new("m.gguf"), "w", &[2, 3], &values).expect_err("infinite").to_string();
         assert_eq!(
             message,
             "m.gguf: element [1, 0] of tensor w is not finite (-inf); the file is damaged or the run that wrote \
@@ -72,7 +81,8 @@ mod tests {
         let path = Path::new("m.safetensors");
         assert!(check_write(path, "w", &[2], &[1.0, 65_504.0], Dtype::F16).is_ok());
         assert!(check_write(path, "w", &[2], &[1.0, 1e30], Dtype::Bf16).is_ok());
-        let message = check_write(path, "w", &[2], &[1.0, 1e5], Dtype::F16).expect_err("overflow").to_string();
+        let message =
+            check_write(path, "w", &[2], &[1.0, 1e5], Dtype::F16).expect_err("overflow").to_string();
         assert_eq!(
             message,
             "m.safetensors: element [1] of tensor w as F16 is not finite (100000); write F32 or BF16, which hold it"

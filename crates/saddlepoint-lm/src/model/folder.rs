@@ -8,7 +8,7 @@ use super::gguf::{self, Gguf, GgufWeights};
 use super::json::{self, Object};
 use super::safetensors::Shards;
 use super::text::{self, Files, Text};
-use super::{bad, config, io_error};
+use super::{bad, config, unreadable};
 use crate::Result;
 use crate::engine::{Shape, TensorSpec, WeightSource};
 
@@ -55,7 +55,7 @@ impl ModelFolder {
     /// A file is missing or damaged, or asks for something that is not supported; the message names the
     /// file and the key.
     pub fn open(path: &Path) -> Result<Self> {
-        let metadata = std::fs::metadata(path).map_err(|source| io_error(path, source))?;
+        let metadata = std::fs::metadata(path).map_err(|source| unreadable(path, source))?;
         if metadata.is_file() {
             if path.extension().is_some_and(|extension| extension == "safetensors") {
                 return Err(bad(path, "holds weights only: give the folder, which also has config.json"));
@@ -95,7 +95,9 @@ impl ModelFolder {
         let mut config = config::to_json(path, &shape)?;
         let mut files = Files::new();
         files.insert(text::TOKENIZER, tokenizer_json);
-        for (name, value) in [(text::TOKENIZER_CONFIG, tokenizer_config), (text::GENERATION_CONFIG, generation_config)] {
+        for (name, value) in
+            [(text::TOKENIZER_CONFIG, tokenizer_config), (text::GENERATION_CONFIG, generation_config)]
+        {
             let object = value.as_object().ok_or_else(|| bad(path, format!("{name} must be an object")))?;
             files.insert(name, json::to_bytes(object));
         }
@@ -116,7 +118,8 @@ impl ModelFolder {
         refuse_unknown_parts(path, &weights, &shape, "model.layers.")?;
         let twice = shape.tied && weights.names().any(|name| name == HEAD);
         if twice && !weights.same(HEAD, EMBEDDING)? {
-            let problem = format!("tie_word_embeddings is true, but {HEAD} differs from {EMBEDDING}: set it to false");
+            let problem =
+                format!("tie_word_embeddings is true, but {HEAD} differs from {EMBEDDING}: set it to false");
             return Err(bad(&file, problem));
         }
         Ok(Self { shape, path: path.to_owned(), config, text, weights: Weights::Shards(weights) })
@@ -133,7 +136,8 @@ impl ModelFolder {
         let mut config = config::to_json(&path, &shape)?;
         if !beside.contains_key(text::TOKENIZER) {
             let made = gguf::synthesise(&file, shape.vocab, shape.context)?;
-            beside.insert(text::TOKENIZER, serde_json::to_vec(&made.tokenizer).expect("JSON values serialise"));
+            beside
+                .insert(text::TOKENIZER, serde_json::to_vec(&made.tokenizer).expect("JSON values serialise"));
             beside.entry(text::TOKENIZER_CONFIG).or_insert_with(|| json::to_bytes(&made.config));
             beside.entry(text::GENERATION_CONFIG).or_insert_with(|| json::to_bytes(&made.generation));
             if let Some(template) = made.template {
@@ -229,17 +233,18 @@ fn refuse_unknown_parts(path: &Path, source: &dyn WeightSource, shape: &Shape, p
     };
     match source.unused(&shape.tensors()).into_iter().find(in_layer) {
         None => Ok(()),
-        Some(name) => {
-            Err(bad(path, format!("tensor {name} is not part of this architecture as we know it: not supported")))
-        }
+        Some(name) => Err(bad(
+            path,
+            format!("tensor {name} is not part of this architecture as we know it: not supported"),
+        )),
     }
 }
 
 /// The `.gguf` files of a folder, sorted.
 fn gguf_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(|source| io_error(folder, source))? {
-        let path = entry.map_err(|source| io_error(folder, source))?.path();
+    for entry in std::fs::read_dir(folder).map_err(|source| unreadable(folder, source))? {
+        let path = entry.map_err(|source| unreadable(folder, source))?.path();
         if path.extension().is_some_and(|extension| extension == "gguf") {
             files.push(path);
         }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::{bad, io_error};
+use super::{bad, unreadable};
 use crate::Result;
 
 /// A JSON object.
@@ -12,7 +12,7 @@ pub(super) type Object = Map<String, Value>;
 
 /// Reads a file that must hold one object.
 pub(super) fn read(path: &Path) -> Result<Object> {
-    parse(path, &std::fs::read(path).map_err(|source| io_error(path, source))?)
+    parse(path, &std::fs::read(path).map_err(|source| unreadable(path, source))?)
 }
 
 /// Parses `bytes`, which stand in `path`.

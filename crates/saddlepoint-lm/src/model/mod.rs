@@ -34,17 +34,22 @@ fn bad(path: &Path, problem: impl Into<String>) -> Error {
     Error::Model { path: path.to_owned(), problem: problem.into() }
 }
 
-fn io_error(path: &Path, source: std::io::Error) -> Error {
-    Error::Io { path: path.to_owned(), source }
+fn unreadable(path: &Path, source: std::io::Error) -> Error {
+    saddlepoint_core::Error::Io { action: "read", path: path.to_owned(), source }.into()
+}
+
+fn unwritable(path: &Path, source: std::io::Error) -> Error {
+    saddlepoint_core::Error::Io { action: "write", path: path.to_owned(), source }.into()
 }
 
 /// Writes a small file as a whole or not at all.
 fn put(path: &Path, bytes: &[u8]) -> Result<()> {
-    std::fs::write(path, bytes).map_err(|source| io_error(path, source))
+    Ok(saddlepoint_core::atomic::write(path, bytes)?)
 }
 
 /// `name` if it names a file of the same folder and nothing else.
 fn file_name(name: &str) -> Option<&str> {
     let mut parts = Path::new(name).components();
-    matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name).then_some(name)
+    matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name)
+        .then_some(name)
 }

@@ -34,7 +34,8 @@ pub(super) fn read(keys: Keys, context: usize) -> Result<Rope> {
     let theta = inner.number("rope_theta")?.unwrap_or(outer);
     let key = if inner.get("rope_type").is_some() { "rope_type" } else { "type" };
     let need = |key: &str| {
-        let value = inner.number(key)?.ok_or_else(|| inner.refuse(key, "is missing; this rope_type needs it"))?;
+        let value =
+            inner.number(key)?.ok_or_else(|| inner.refuse(key, "is missing; this rope_type needs it"))?;
         if value.is_finite() && value > 0.0 { Ok(value) } else { Err(inner.refuse(key, "must be positive")) }
     };
     let scaling = match inner.text(key)?.unwrap_or("default") {
@@ -49,7 +50,9 @@ pub(super) fn read(keys: Keys, context: usize) -> Result<Rope> {
             let original = outer.or(inner.count("original_max_position_embeddings")?).unwrap_or(context);
             RopeScaling::Llama3 { factor: need("factor")?, low, high, original }
         }
-        _ => return Err(inner.refuse(key, "this rope type is not supported (default, linear and llama3 are)")),
+        _ => {
+            return Err(inner.refuse(key, "this rope type is not supported (default, linear and llama3 are)"));
+        }
     };
     checked(keys, Rope { theta, scaling })
 }
@@ -105,7 +108,8 @@ mod tests {
         );
         let message = rope(&json!({ "rope_scaling": { "rope_type": "linear" } })).expect_err("refused");
         assert_eq!(message, "config.json: rope_scaling.factor = null: is missing; this rope_type needs it");
-        let message = rope(&json!({ "rope_parameters": { "partial_rotary_factor": 0.5 } })).expect_err("refused");
+        let message =
+            rope(&json!({ "rope_parameters": { "partial_rotary_factor": 0.5 } })).expect_err("refused");
         assert!(message.contains("rope_parameters.partial_rotary_factor = 0.5"), "{message}");
         let message = rope(&json!({ "rope_theta": 0 })).expect_err("refused");
         assert_eq!(message, "config.json: rope_theta must be positive, got 0");

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::json::{self, Object};
-use super::{bad, io_error};
+use super::{bad, unreadable};
 use crate::Result;
 
 pub(super) const TOKENIZER: &str = "tokenizer.json";
@@ -49,7 +49,7 @@ pub(super) fn read_files(folder: &Path) -> Result<Files> {
     for name in FILES {
         let path = folder.join(name);
         if path.is_file() {
-            files.insert(name, std::fs::read(&path).map_err(|source| io_error(&path, source))?);
+            files.insert(name, std::fs::read(&path).map_err(|source| unreadable(&path, source))?);
         }
     }
     Ok(files)
@@ -79,7 +79,13 @@ impl Text {
             }
             None => template(&folder.join(TOKENIZER_CONFIG), &tokenizer_config)?,
         };
-        let roles = Roles { folder, files: &files, config, tokenizer: &tokenizer_config, generation: &generation_config };
+        let roles = Roles {
+            folder,
+            files: &files,
+            config,
+            tokenizer: &tokenizer_config,
+            generation: &generation_config,
+        };
         let in_vocabulary = |role: &str, id: u32| {
             if (id as usize) < vocab {
                 return Ok(id);
@@ -98,7 +104,10 @@ impl Text {
 /// The template inside `tokenizer_config.json`: a string, or a list of named ones of which `default` counts.
 fn template(path: &Path, config: &Object) -> Result<Option<String>> {
     let named = |name: &str, list: &[Value]| {
-        list.iter().find(|entry| entry["name"] == name).and_then(|entry| entry["template"].as_str()).map(str::to_owned)
+        list.iter()
+            .find(|entry| entry["name"] == name)
+            .and_then(|entry| entry["template"].as_str())
+            .map(str::to_owned)
     };
     match config.get("chat_template") {
         None | Some(Value::Null) => Ok(None),
@@ -136,7 +145,9 @@ impl Roles<'_> {
                 Some(ids) => Ok(ids),
                 // Older configurations say "none" with -1.
                 None if list.iter().all(|id| id == -1) => continue,
-                None => Err(bad(&self.folder.join(file), format!("{key}: must be a token id or a list of them"))),
+                None => {
+                    Err(bad(&self.folder.join(file), format!("{key}: must be a token id or a list of them")))
+                }
             };
         }
         let token = match self.tokenizer.get(&format!("{role}_token")) {
@@ -214,11 +225,16 @@ mod tests {
             { "name": "tools", "template": "t" }, { "name": "default", "template": "d" }
         ] });
         let none = json!({ "chat_template": [{ "name": "tools", "template": "t" }] });
-        let template = |value: &Value| text(&[(TOKENIZER_CONFIG, value.clone())], &json!({})).map(|text| text.template);
+        let template =
+            |value: &Value| text(&[(TOKENIZER_CONFIG, value.clone())], &json!({})).map(|text| text.template);
         assert_eq!(template(&inside), Ok(Some("inside".into())));
         assert_eq!(template(&list), Ok(Some("d".into())));
         assert_eq!(template(&json!({})), Ok(None));
-        assert!(template(&none).expect_err("refused").contains("none of the templates in the list is named default"));
+        assert!(
+            template(&none)
+                .expect_err("refused")
+                .contains("none of the templates in the list is named default")
+        );
         let mut files = Files::new();
         files.insert(TOKENIZER, b"{}".to_vec());
         files.insert(TOKENIZER_CONFIG, inside.to_string().into_bytes());

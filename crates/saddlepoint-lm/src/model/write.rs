@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
+use saddlepoint_core::atomic;
+
 use super::json;
-use super::safetensors::{self, INDEX, SINGLE};
+use super::safetensors;
 use super::{Dtype, ModelFolder, put};
 use crate::Result;
 use crate::engine::TensorSpec;
@@ -41,8 +43,7 @@ pub fn write_folder(
     read: &dyn Fn(&TensorSpec, &mut [f32]) -> Result<()>,
     format: Format,
 ) -> Result<()> {
-    std::fs::create_dir_all(target).map_err(|source| super::io_error(target, source))?;
-    fill_folder(target, model, specs, read, format)
+    atomic::dir(target, |folder| fill_folder(folder, model, specs, read, format))
 }
 
 /// As [`write_folder`] into a folder that exists and that the caller completes and puts in place.
@@ -69,6 +70,5 @@ pub fn fill_folder(
     for (name, bytes) in model.files() {
         put(&folder.join(name), bytes)?;
     }
-    debug_assert!(!folder.join(SINGLE).exists() && !folder.join(INDEX).exists(), "the folder is new");
     safetensors::write_sharded(folder, specs, read, format.dtype, format.shard_bytes)
 }

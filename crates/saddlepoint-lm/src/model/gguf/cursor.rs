@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::Result;
 use crate::model::bytes::Bytes;
-use crate::model::{bad, io_error};
+use crate::model::{bad, unreadable};
 
 /// The header is read in pieces of this many bytes.
 const PIECE: usize = 1 << 16;
@@ -34,14 +34,19 @@ impl<'a> Cursor<'a> {
     fn fill(&mut self, out: &mut [u8], what: &str) -> Result<()> {
         if out.len() as u64 > self.left() {
             let (at, path) = (self.at, self.path);
-            return Err(bad(path, format!("the file ends inside {what} at byte {at}: it is truncated; download it again")));
+            return Err(bad(
+                path,
+                format!("the file ends inside {what} at byte {at}: it is truncated; download it again"),
+            ));
         }
         let mut filled = 0;
         while filled < out.len() {
             let skip = self.at - self.piece_at;
             if self.at < self.piece_at || skip >= self.piece.len() as u64 {
                 self.piece.resize((PIECE as u64).min(self.left()) as usize, 0);
-                self.bytes.read_at(self.at, &mut self.piece).map_err(|source| io_error(self.path, source))?;
+                self.bytes
+                    .read_at(self.at, &mut self.piece)
+                    .map_err(|source| unreadable(self.path, source))?;
                 self.piece_at = self.at;
                 continue;
             }
@@ -75,7 +80,9 @@ impl<'a> Cursor<'a> {
             let left = self.left();
             return Err(bad(
                 self.path,
-                format!("{what}: {count} are announced but {left} bytes follow: the file is truncated or damaged"),
+                format!(
+                    "{what}: {count} are announced but {left} bytes follow: the file is truncated or damaged"
+                ),
             ));
         }
         Ok(count as usize)

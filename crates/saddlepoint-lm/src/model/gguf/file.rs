@@ -48,8 +48,12 @@ impl Gguf {
         }
         match cursor.u32("the version")? {
             2 | 3 => {}
-            version if version.swap_bytes() <= 3 => return Err(bad(path, "big-endian GGUF files are not supported")),
-            version => return Err(bad(path, format!("GGUF version {version} is not supported (2 and 3 are)"))),
+            version if version.swap_bytes() <= 3 => {
+                return Err(bad(path, "big-endian GGUF files are not supported"));
+            }
+            version => {
+                return Err(bad(path, format!("GGUF version {version} is not supported (2 and 3 are)")));
+            }
         }
         let tensor_count = cursor.count(LEAST_TENSOR, "the number of tensors")?;
         let value_count = cursor.count(Metadata::LEAST, "the number of metadata values")?;
@@ -59,7 +63,8 @@ impl Gguf {
             return Err(metadata.refuse("general.alignment", "must be a power of two"));
         }
         if metadata.count("split.count")?.is_some_and(|parts| parts > 1) {
-            let why = "models split over several files are not supported; join them with llama-gguf-split --merge";
+            let why =
+                "models split over several files are not supported; join them with llama-gguf-split --merge";
             return Err(metadata.refuse("split.count", why));
         }
         let mut tensors = BTreeMap::new();
@@ -103,7 +108,10 @@ impl Gguf {
         })?;
         if tensor.dims != dims {
             let have = &tensor.dims;
-            return Err(bad(&self.path, format!("tensor {name} has dimensions {have:?}, the metadata ask for {dims:?}")));
+            return Err(bad(
+                &self.path,
+                format!("tensor {name} has dimensions {have:?}, the metadata ask for {dims:?}"),
+            ));
         }
         let kind = tensor.kind.map_err(|id| {
             let known = "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K and Q6_K can be read";
@@ -135,7 +143,10 @@ fn tensor(path: &Path, cursor: &mut Cursor, number: usize, alignment: u64) -> Re
     let id = cursor.u32(&what)?;
     let start = cursor.u64(&what)?;
     if !start.is_multiple_of(alignment) {
-        return Err(bad(path, format!("tensor {name} starts at byte {start}, which is not a multiple of {alignment}")));
+        return Err(bad(
+            path,
+            format!("tensor {name} starts at byte {start}, which is not a multiple of {alignment}"),
+        ));
     }
     let kind = Kind::from_id(id).ok_or(id);
     let elements = dims.iter().try_fold(1_u64, |product, &dim| product.checked_mul(dim));
@@ -144,13 +155,15 @@ fn tensor(path: &Path, cursor: &mut Cursor, number: usize, alignment: u64) -> Re
         Ok(kind) => {
             let (weights, size) = kind.block();
             if !dims[0].is_multiple_of(weights as u64) {
-                let problem = format!("tensor {name} has rows of {} weights, not whole blocks of {weights}", dims[0]);
+                let problem =
+                    format!("tensor {name} has rows of {} weights, not whole blocks of {weights}", dims[0]);
                 return Err(bad(path, problem));
             }
             elements.and_then(|elements| (elements / weights as u64).checked_mul(size as u64))
         }
     };
-    let length = length.ok_or_else(|| bad(path, format!("tensor {name} of {dims:?} is larger than any file")))?;
+    let length =
+        length.ok_or_else(|| bad(path, format!("tensor {name} of {dims:?} is larger than any file")))?;
     let dims = dims.into_iter().rev().map(|dim| dim as usize).collect();
     Ok((name, Tensor { dims, kind, start, length }))
 }
@@ -164,11 +177,15 @@ fn place(path: &Path, tensors: &mut BTreeMap<String, Tensor>, data: u64, size: u
         let start = tensor.start.checked_add(data);
         let end = start.and_then(|start| start.checked_add(tensor.length));
         let (Some(start), Some(end)) = (start, end.filter(|&end| end <= size)) else {
-            let problem = format!("tensor {name} lies beyond the end of the file: it is truncated; download it again");
+            let problem =
+                format!("tensor {name} lies beyond the end of the file: it is truncated; download it again");
             return Err(bad(path, problem));
         };
         if start < free {
-            return Err(bad(path, format!("tensor {name} overlaps the tensor before it: the file is damaged")));
+            return Err(bad(
+                path,
+                format!("tensor {name} overlaps the tensor before it: the file is damaged"),
+            ));
         }
         tensor.start = start;
         free = end;

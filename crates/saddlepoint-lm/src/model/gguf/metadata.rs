@@ -64,7 +64,12 @@ fn scalar(path: &Path, cursor: &mut Cursor, kind: u32, key: &str) -> Result<Valu
         10 => Value::Unsigned(cursor.u64(key)?),
         11 => Value::Signed(cursor.array(key).map(i64::from_le_bytes)?),
         12 => Value::Double(cursor.array(key).map(f64::from_le_bytes)?),
-        _ => return Err(bad(path, format!("{key} has the unknown type {kind}: the file is damaged or too new"))),
+        _ => {
+            return Err(bad(
+                path,
+                format!("{key} has the unknown type {kind}: the file is damaged or too new"),
+            ));
+        }
     })
 }
 
@@ -122,7 +127,12 @@ impl Metadata {
         }
     }
 
-    fn typed<'a, T>(&'a self, key: &str, kind: &str, read: impl Fn(&'a Value) -> Option<T>) -> Result<Option<T>> {
+    fn typed<'a, T>(
+        &'a self,
+        key: &str,
+        kind: &str,
+        read: impl Fn(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>> {
         match self.values.get(key) {
             None => Ok(None),
             Some(value) => read(value).map(Some).ok_or_else(|| self.refuse(key, &format!("must be {kind}"))),

@@ -14,5 +14,5 @@ mod weights;
 pub use file::Gguf;
 pub use quant::Kind;
 pub(super) use shape::shape;
-pub(super) use tokenizer::{Synthesised, synthesise};
+pub(super) use tokenizer::synthesise;
 pub(super) use weights::GgufWeights;

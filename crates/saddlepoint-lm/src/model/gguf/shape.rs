@@ -14,7 +14,8 @@ pub(super) const FACTORS: &str = "rope_freqs.weight";
 pub(in crate::model) fn shape(file: &Gguf) -> Result<Shape> {
     let meta = file.metadata();
     let why = "the model cannot be described without it";
-    let family = meta.text("general.architecture")?.ok_or_else(|| meta.refuse("general.architecture", why))?;
+    let family =
+        meta.text("general.architecture")?.ok_or_else(|| meta.refuse("general.architecture", why))?;
     if !["llama", "qwen2", "qwen3"].contains(&family) {
         let why = "this architecture is not supported (llama, qwen2 and qwen3 are)";
         return Err(meta.refuse("general.architecture", why));
@@ -83,7 +84,9 @@ fn scaling(file: &Gguf, family: &str, shape: &Shape) -> Result<RopeScaling> {
                 _ => return Err(meta.refuse(&factor, "linear scaling needs a positive factor")),
             }
         }
-        Some(_) => return Err(meta.refuse(&kind, "this rotary scaling is not supported (none and linear are)")),
+        Some(_) => {
+            return Err(meta.refuse(&kind, "this rotary scaling is not supported (none and linear are)"));
+        }
     };
     let Some(dims) = file.dims(FACTORS) else { return Ok(named.unwrap_or(RopeScaling::None)) };
     if named.is_some() || dims != [shape.head_dim / 2] {
@@ -93,7 +96,12 @@ fn scaling(file: &Gguf, family: &str, shape: &Shape) -> Result<RopeScaling> {
     let mut factors = vec![0.0; shape.head_dim / 2];
     file.read(FACTORS, &[shape.head_dim / 2], &mut factors)?;
     llama3(&factors, shape).ok_or_else(|| {
-        bad(file.path(), format!("tensor {FACTORS} does not hold the factors of Llama 3 (1, 4, 8192), the only known ones"))
+        bad(
+            file.path(),
+            format!(
+                "tensor {FACTORS} does not hold the factors of Llama 3 (1, 4, 8192), the only known ones"
+            ),
+        )
     })
 }
 

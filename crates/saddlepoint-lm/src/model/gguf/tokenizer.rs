@@ -25,12 +25,14 @@ const TOKENS: &str = "tokenizer.ggml.tokens";
 const MERGES: &str = "tokenizer.ggml.merges";
 const TYPES: &str = "tokenizer.ggml.token_type";
 const PRE: &str = "tokenizer.ggml.pre";
-const REMEDY: &str = "put the model's own tokenizer.json into a folder with the GGUF file and open the folder";
+const REMEDY: &str =
+    "put the model's own tokenizer.json into a folder with the GGUF file and open the folder";
 
 /// Token types of the format that matter here; all others are ordinary.
-const CONTROL: f64 = 3.0;
-const USER_DEFINED: f64 = 4.0;
-const UNUSED: f64 = 5.0;
+const NORMAL: i64 = 1;
+const CONTROL: i64 = 3;
+const USER_DEFINED: i64 = 4;
+const UNUSED: i64 = 5;
 
 const LLAMA3_SPLIT: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const QWEN2_SPLIT: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
@@ -47,14 +49,13 @@ struct Rule {
 
 fn rule(meta: &Metadata) -> Result<Rule> {
     let space = meta.flag("tokenizer.ggml.add_space_prefix")?.unwrap_or(false);
-    let byte_level = |use_regex: bool| {
-        json!({ "type": "ByteLevel", "add_prefix_space": space, "trim_offsets": true, "use_regex": use_regex })
-    };
+    let byte_level = |use_regex: bool| json!({ "type": "ByteLevel", "add_prefix_space": space, "trim_offsets": true, "use_regex": use_regex });
     let split = |regex: &str| {
         let split = json!({ "type": "Split", "pattern": { "Regex": regex }, "behavior": "Isolated", "invert": false });
         json!({ "type": "Sequence", "pretokenizers": [split, byte_level(false)] })
     };
-    let plain = Rule { normalizer: Value::Null, pre_tokenizer: byte_level(true), ignore_merges: false, bos: false };
+    let plain =
+        Rule { normalizer: Value::Null, pre_tokenizer: byte_level(true), ignore_merges: false, bos: false };
     Ok(match meta.text(PRE)? {
         Some("gpt-2" | "gpt2" | "default") => plain,
         Some("smollm") => {
@@ -131,12 +132,16 @@ pub(in crate::model) fn synthesise(file: &Gguf, vocab: usize, context: usize) ->
 
 /// Tokens with their ids in the order of the ids, and the added ones as `tokenizer.json` lists them. Unused
 /// ids stand for rows of the embedding that no text reaches; they get no token.
-fn vocabulary<'a>(meta: &Metadata, tokens: &'a [String], types: &[f64]) -> Result<(Vec<(&'a str, usize)>, Vec<Value>)> {
+fn vocabulary<'a>(
+    meta: &Metadata,
+    tokens: &'a [String],
+    types: &[f64],
+) -> Result<(Vec<(&'a str, usize)>, Vec<Value>)> {
     let mut seen = BTreeMap::new();
     let mut ids = Vec::with_capacity(tokens.len());
     let mut added = Vec::new();
     for (id, token) in tokens.iter().enumerate() {
-        let kind = types.get(id).copied().unwrap_or(1.0);
+        let kind = types.get(id).map_or(NORMAL, |&kind| kind as i64);
         if kind == UNUSED {
             continue;
         }
@@ -203,7 +208,10 @@ impl<'a> Specials<'a> {
 
     /// The template that adds begin and end tokens around a text, or nothing if none are added.
     fn post_processor(&self, meta: &Metadata, bos: bool) -> Result<Value> {
-        let wanted = |key: &str, default: bool, token: Option<(usize, &'a str)>| match meta.flag(key)?.unwrap_or(default) {
+        let wanted = |key: &str, default: bool, token: Option<(usize, &'a str)>| match meta
+            .flag(key)?
+            .unwrap_or(default)
+        {
             false => Ok(None),
             true => token.map(Some).ok_or_else(|| meta.refuse(key, "there is no such token in the metadata")),
         };
@@ -213,7 +221,8 @@ impl<'a> Specials<'a> {
             return Ok(Value::Null);
         }
         let around = |sequence: &str, kind: usize| {
-            let special = |(_, token): (usize, &str)| json!({ "SpecialToken": { "id": token, "type_id": kind } });
+            let special =
+                |(_, token): (usize, &str)| json!({ "SpecialToken": { "id": token, "type_id": kind } });
             let text = json!({ "Sequence": { "id": sequence, "type_id": kind } });
             before.map(special).into_iter().chain([text]).chain(after.map(special)).collect::<Vec<_>>()
         };
@@ -242,7 +251,12 @@ impl<'a> Specials<'a> {
             .collect();
         let mut config = Map::new();
         config.insert("added_tokens_decoder".into(), Value::Object(decoder));
-        let roles = [("bos_token", self.bos), ("eos_token", self.eos), ("pad_token", self.padding), ("unk_token", self.unknown)];
+        let roles = [
+            ("bos_token", self.bos),
+            ("eos_token", self.eos),
+            ("pad_token", self.padding),
+            ("unk_token", self.unknown),
+        ];
         for (key, role) in roles {
             config.insert(key.into(), role.map_or(Value::Null, |(_, token)| token.into()));
         }
@@ -258,7 +272,9 @@ impl<'a> Specials<'a> {
             config.insert("bos_token_id".into(), id.into());
         }
         match (self.eos, self.end_of_turn) {
-            (Some((eos, _)), Some((turn, _))) if turn != eos => config.insert("eos_token_id".into(), json!([eos, turn])),
+            (Some((eos, _)), Some((turn, _))) if turn != eos => {
+                config.insert("eos_token_id".into(), json!([eos, turn]))
+            }
             (Some((id, _)), _) | (None, Some((id, _))) => config.insert("eos_token_id".into(), id.into()),
             (None, None) => None,
         };

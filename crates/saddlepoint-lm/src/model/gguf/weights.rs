@@ -52,10 +52,6 @@ impl GgufWeights {
         let permuted = (!shape.qkv_bias && !shape.qk_norm).then_some(shape.head_dim);
         Self { file, permuted }
     }
-
-    pub(in crate::model) fn file(&self) -> &Gguf {
-        &self.file
-    }
 }
 
 impl WeightSource for GgufWeights {

@@ -9,4 +9,4 @@ mod write;
 
 pub use read::SafeTensors;
 pub(super) use shards::Shards;
-pub(super) use write::{INDEX, SINGLE, write, write_sharded};
+pub(super) use write::{write, write_sharded};

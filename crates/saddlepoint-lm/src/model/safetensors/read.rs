@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::engine::{TensorSpec, WeightSource};
 use crate::model::bytes::{self, Bytes};
-use crate::model::{Dtype, bad, finite, io_error, json};
+use crate::model::{Dtype, bad, finite, json, unreadable};
 use crate::{Error, Result};
 
 /// Largest header, as in the reference implementation.
@@ -53,7 +53,7 @@ impl SafeTensors {
         if size < 8 {
             return Err(truncated(path, format!("it has {size} bytes and a header alone takes more")));
         }
-        bytes.read_at(0, &mut length).map_err(|source| io_error(path, source))?;
+        bytes.read_at(0, &mut length).map_err(|source| unreadable(path, source))?;
         let length = u64::from_le_bytes(length);
         if length > LARGEST_HEADER {
             let problem = format!("a header of {length} bytes is announced: this is not a safetensors file");
@@ -63,7 +63,7 @@ impl SafeTensors {
             return Err(truncated(path, format!("its header takes {length} bytes and {} follow", size - 8)));
         }
         let mut header = vec![0; length as usize];
-        bytes.read_at(8, &mut header).map_err(|source| io_error(path, source))?;
+        bytes.read_at(8, &mut header).map_err(|source| unreadable(path, source))?;
         let mut entries = BTreeMap::new();
         for (name, value) in json::parse(path, &header)? {
             if name != "__metadata__" {
@@ -103,7 +103,7 @@ impl SafeTensors {
             equal &= block == theirs;
             at += block.len() as u64;
         })?;
-        failure.map_or(Ok(equal), |source| Err(io_error(&other.0.path, source)))
+        failure.map_or(Ok(equal), |source| Err(unreadable(&other.0.path, source)))
     }
 }
 
@@ -119,14 +119,20 @@ fn entry(path: &Path, name: &str, value: &Value, data: u64, size: u64) -> Result
     }
     if end > size - data {
         let have = size - data;
-        return Err(truncated(path, format!("tensor {name} ends at byte {end} of the data, of which there are {have}")));
+        return Err(truncated(
+            path,
+            format!("tensor {name} ends at byte {end} of the data, of which there are {have}"),
+        ));
     }
     if let Some(known) = Dtype::from_name(&dtype) {
         let elements = shape.iter().try_fold(1_u64, |product, &dim| product.checked_mul(dim as u64));
         let needed = elements.and_then(|elements| elements.checked_mul(known.size() as u64));
         if needed != Some(end - start) {
             let have = end - start;
-            return Err(bad(path, format!("tensor {name} of {dtype} {shape:?} has {have} bytes, which does not fit")));
+            return Err(bad(
+                path,
+                format!("tensor {name} of {dtype} {shape:?} has {have} bytes, which does not fit"),
+            ));
         }
     }
     Ok(Entry { dtype, dims: shape, start: data + start, end: data + end })
@@ -163,10 +169,16 @@ impl WeightSource for SafeTensors {
         })?;
         if entry.dims != spec.dims {
             let (have, want) = (&entry.dims, &spec.dims);
-            return Err(bad(&self.path, format!("tensor {name} has dimensions {have:?}, the configuration asks for {want:?}")));
+            return Err(bad(
+                &self.path,
+                format!("tensor {name} has dimensions {have:?}, the configuration asks for {want:?}"),
+            ));
         }
         let dtype = Dtype::from_name(&entry.dtype).ok_or_else(|| {
-            bad(&self.path, format!("tensor {name} is stored as {}; F32, F16 and BF16 can be read", entry.dtype))
+            bad(
+                &self.path,
+                format!("tensor {name} is stored as {}; F32, F16 and BF16 can be read", entry.dtype),
+            )
         })?;
         let mut filled = 0;
         bytes::in_blocks(&self.path, self.bytes.as_ref(), entry.start..entry.end, dtype.size(), |block| {

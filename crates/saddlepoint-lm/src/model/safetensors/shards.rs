@@ -32,21 +32,30 @@ impl Shards {
         if index.is_file() {
             return Self::indexed(folder, index);
         }
-        let pickle = folder.join("pytorch_model.bin").is_file() || folder.join("pytorch_model.bin.index.json").is_file();
-        let hint = if pickle { "; pickled weights are not read, save them with safe_serialization=True" } else { "" };
+        let pickle = folder.join("pytorch_model.bin").is_file()
+            || folder.join("pytorch_model.bin.index.json").is_file();
+        let hint = if pickle {
+            "; pickled weights are not read, save them with safe_serialization=True"
+        } else {
+            ""
+        };
         Err(bad(folder, format!("has neither {SINGLE} nor {INDEX}{hint}")))
     }
 
     fn indexed(folder: &Path, path: PathBuf) -> Result<Self> {
         let index = json::read(&path)?;
         let map = Keys::new(&path, &index).object("weight_map")?;
-        let map = map.ok_or_else(|| bad(&path, "weight_map is missing: it says which file holds which tensor"))?;
+        let map =
+            map.ok_or_else(|| bad(&path, "weight_map is missing: it says which file holds which tensor"))?;
         let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();
         let mut files = Vec::new();
         let mut place = BTreeMap::new();
         for (name, file) in map {
             let file = file.as_str().and_then(file_name).ok_or_else(|| {
-                bad(&path, format!("weight_map.{name} = {file}: must be the name of a file in the same folder"))
+                bad(
+                    &path,
+                    format!("weight_map.{name} = {file}: must be the name of a file in the same folder"),
+                )
             })?;
             let number = match numbers.get(file) {
                 Some(&number) => number,
@@ -57,7 +66,10 @@ impl Shards {
                 }
             };
             if files[number].dims(name).is_none() {
-                return Err(bad(&path, format!("weight_map says that {file} holds tensor {name}, but it does not")));
+                return Err(bad(
+                    &path,
+                    format!("weight_map says that {file} holds tensor {name}, but it does not"),
+                ));
             }
             place.insert(name.clone(), number);
         }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::Result;
 use crate::engine::TensorSpec;
-use crate::model::{Dtype, bytes, finite, io_error, json as text, put};
+use crate::model::{Dtype, bytes, finite, json as text, put, unwritable};
 
 /// Name of an unsharded file.
 pub(in crate::model) const SINGLE: &str = "model.safetensors";
@@ -35,7 +35,7 @@ pub(in crate::model) fn write(path: &Path, specs: &[&TensorSpec], read: Read, dt
     // Spaces keep the data aligned to 8 bytes, as the format recommends.
     header.resize(header.len().next_multiple_of(8), b' ');
 
-    let failed = |source| io_error(path, source);
+    let failed = |source| unwritable(path, source);
     let file = File::create(path).map_err(failed)?;
     let mut out = BufWriter::new(file);
     out.write_all(&(header.len() as u64).to_le_bytes()).map_err(failed)?;
@@ -52,7 +52,7 @@ pub(in crate::model) fn write(path: &Path, specs: &[&TensorSpec], read: Read, dt
             out.write_all(&block).map_err(failed)?;
         }
     }
-    let file = out.into_inner().map_err(|error| io_error(path, error.into_error()))?;
+    let file = out.into_inner().map_err(|error| unwritable(path, error.into_error()))?;
     file.sync_all().map_err(failed)
 }
 

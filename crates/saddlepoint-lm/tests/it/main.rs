@@ -1,0 +1,10 @@
+//! Integration tests: one binary, a module for each subject.
+
+mod fuzz_corpus;
+mod model_adapter;
+mod model_dequant;
+mod model_fixture;
+mod model_folder;
+mod model_gguf;
+mod model_safetensors;
+mod model_smollm2;
