@@ -1,15 +1,17 @@
 //! What every method in the list has to satisfy.
 
 use rand::RngExt;
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::SeedableRng;
+use saddlepoint_core::seed::Seed;
 
 use super::*;
 
 const SEQUENCES: usize = 8;
 
+/// A statistic and its cotangent.
+type Pick = (fn(&mut Stats) -> &mut Vec<f64>, fn(&Cotangent) -> &Vec<f64>);
+
 fn batch() -> (Vec<Range<usize>>, Stats) {
-    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    let mut rng = Seed::new(7).stream("method/conformance", &[]);
     let mut sequences = Vec::new();
     let mut stats = Stats::default();
     for _ in 0..SEQUENCES {
@@ -45,7 +47,6 @@ fn the_cotangent_is_the_derivative_of_the_loss() {
         for beta in [None, method.beta().map(|beta| 7.0 * beta)] {
             let mut out = Cotangent::default();
             method.loss(&View { sequences: &sequences, stats: &stats, norm, beta }, &mut out);
-            type Pick = (fn(&mut Stats) -> &mut Vec<f64>, fn(&Cotangent) -> &Vec<f64>);
             let statistics: [Pick; 3] = [
                 (|s| &mut s.logp, |c| &c.logp),
                 (|s| &mut s.entropy, |c| &c.entropy),
