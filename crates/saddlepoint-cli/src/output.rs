@@ -13,8 +13,7 @@ use serde::Serialize;
 const WIDTH: u16 = 110;
 
 /// A rule under the headings and nothing else.
-const STYLE: TableStyle =
-    TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
+const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
 /// The two streams of a command.
 #[derive(Debug, Clone, Copy)]

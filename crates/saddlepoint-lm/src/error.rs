@@ -58,9 +58,6 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// Run plumbing failed.
-    #[error(transparent)]
-    Core(#[from] saddlepoint_core::Error),
     /// An optimizer, schedule or multiplier refused its settings or state.
     #[error(transparent)]
     Opt(#[from] saddlepoint_opt::Error),

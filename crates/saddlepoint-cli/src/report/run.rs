@@ -95,8 +95,7 @@ pub(super) struct Pair {
 impl Run {
     /// Reads a run directory.
     pub(super) fn read(directory: &Path) -> Result<Self> {
-        let config: Option<toml::Table> = read(directory, "config.toml", |text| Ok(toml::from_str(text)?))?;
-        let Some(config) = config else {
+        let Some(config) = read(directory, "config.toml", toml)? else {
             let problem = format!("{}: no config.toml; not a run directory", directory.display());
             return Err(Usage(problem).into());
         };
@@ -118,27 +117,45 @@ impl Run {
     }
 }
 
-fn read<T>(directory: &Path, name: &str, parse: impl FnOnce(&str) -> Result<T>) -> Result<Option<T>> {
+/// `parse` gives the value, or the line and what is wrong there.
+fn read<T>(
+    directory: &Path,
+    name: &str,
+    parse: impl FnOnce(&str) -> Result<T, (usize, String)>,
+) -> Result<Option<T>> {
     let path = directory.join(name);
     match fs::read_to_string(&path) {
-        Ok(text) => parse(&text).with_context(|| Usage(path.display().to_string())).map(Some),
+        Ok(text) => match parse(&text) {
+            Ok(value) => Ok(Some(value)),
+            Err((line, problem)) => Err(saddlepoint_core::Error::Damaged { path, line, problem }.into()),
+        },
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| path.display().to_string()),
     }
 }
 
-fn json<T: DeserializeOwned>(text: &str) -> Result<T> {
-    Ok(serde_json::from_str(text)?)
+fn toml(text: &str) -> Result<toml::Table, (usize, String)> {
+    toml::from_str(text).map_err(|error| {
+        let start = error.span().map_or(0, |span| span.start);
+        (text[..start].lines().count().max(1), error.message().to_owned())
+    })
+}
+
+fn json<T: DeserializeOwned>(text: &str) -> Result<T, (usize, String)> {
+    serde_json::from_str(text).map_err(|error| (error.line(), problem(&error)))
 }
 
 /// Complete lines only: the last one of a running run may be half written.
-fn lines<T: DeserializeOwned>(text: &str) -> Result<Vec<T>> {
+fn lines<T: DeserializeOwned>(text: &str) -> Result<Vec<T>, (usize, String)> {
     let complete = text.rfind('\n').map_or("", |end| &text[..end]);
-    complete
-        .lines()
-        .enumerate()
-        .map(|(i, line)| serde_json::from_str(line).with_context(|| format!("line {}", i + 1)))
-        .collect()
+    let line = |(i, line)| serde_json::from_str(line).map_err(|error| (i + 1, problem(&error)));
+    complete.lines().enumerate().map(line).collect()
+}
+
+/// What the parser met, without the place that it appends.
+fn problem(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.rsplit_once(" at line ").map_or(text.clone(), |(problem, _)| problem.to_owned())
 }
 
 fn flatten(path: &str, value: &toml::Value, rows: &mut Vec<(String, String)>) {

@@ -9,8 +9,14 @@ fn what_is_not_a_model_is_refused_and_nothing_is_made() {
     let place = Place::new();
     place.write("empty/readme.txt", "hello");
     place.write("short.gguf", b"GGUF\x03\0\0\0");
-    place.refuses(&["convert", "nowhere", "out"], "cannot read nowhere: No such file or directory (os error 2); check the path");
-    place.refuses(&["convert", "empty", "out"], "empty: is not a model: it has neither config.json nor a .gguf file");
+    place.refuses(
+        &["convert", "nowhere", "out"],
+        "cannot read nowhere: No such file or directory (os error 2); check the path",
+    );
+    place.refuses(
+        &["convert", "empty", "out"],
+        "empty: is not a model: it has neither config.json nor a .gguf file",
+    );
     let ended = place.saddle(&["convert", "short.gguf", "out"]);
     assert_eq!(ended.code, 2);
     assert!(ended.stderr.starts_with("saddle: short.gguf: "), "{}", ended.stderr);
@@ -33,6 +39,10 @@ fn an_adapter_without_its_base_model_is_told_what_to_do() {
     fs::write(place.path("lora/adapter_config.json"), "{").expect("a file");
     let ended = place.saddle(&["convert", "lora", "out"]);
     assert_eq!(ended.code, 2);
-    assert!(ended.stderr.starts_with("saddle: lora/adapter_config.json: not valid JSON: "), "{}", ended.stderr);
+    assert!(
+        ended.stderr.starts_with("saddle: lora/adapter_config.json: not valid JSON: "),
+        "{}",
+        ended.stderr
+    );
     assert_eq!(place.names(), ["lora"]);
 }
