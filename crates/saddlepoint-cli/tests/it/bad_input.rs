@@ -16,7 +16,7 @@ fn a_report_names_the_broken_line_of_a_run() {
     place.write("run/metrics.jsonl", "{\"step\":1,\"loss\":2}\n{\"step\":2,\n{\"step\":3}\n");
     place.refuses(
         &["report", "run"],
-        "run/metrics.jsonl:2: EOF while parsing an object; the file was changed from outside: restore it or start \
+        "run/metrics.jsonl:2: EOF while parsing a value; the file was changed from outside: restore it or start \
          a new run",
     );
     assert_eq!(crate::saddle::names(&place.path("run")), ["config.toml", "metrics.jsonl"]);
