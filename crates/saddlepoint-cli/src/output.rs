@@ -84,6 +84,14 @@ pub(crate) fn table<const N: usize>(
     table
 }
 
+/// A variant without fields by its serialised name.
+pub(crate) fn word(value: &impl Serialize) -> String {
+    serde_json::to_value(value)
+        .ok()
+        .and_then(|value| value.as_str().map(str::to_owned))
+        .expect("only variants without fields are given")
+}
+
 /// A number for people: four significant digits, no trailing zeros, exponents only at the extremes.
 pub(crate) fn number(value: f64) -> String {
     if !value.is_finite() {

@@ -6,7 +6,7 @@ use saddlepoint_lm::method::{self, Meta};
 use serde::Serialize;
 
 use crate::exit::Verdict;
-use crate::output::{Output, table};
+use crate::output::{Output, table, word};
 
 /// List the methods
 #[derive(Debug, Args)]
@@ -48,12 +48,4 @@ fn line(meta: &'static Meta) -> Line<'static> {
         status: word(&meta.status),
         slug: meta.slug,
     }
-}
-
-/// A unit variant by its serialised name.
-fn word(value: &impl Serialize) -> String {
-    serde_json::to_value(value)
-        .ok()
-        .and_then(|value| value.as_str().map(str::to_owned))
-        .expect("families and statuses are plain words")
 }

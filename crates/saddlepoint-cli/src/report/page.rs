@@ -5,8 +5,10 @@ use std::fmt::Write as _;
 use super::chart::Chart;
 use super::escape;
 use super::panel;
-use super::run::{Pair, Run, Summary, Tether};
-use crate::output::{bytes, duration, number};
+use saddlepoint_lm::tether::{self, Verdict};
+
+use super::run::{Pair, Run, Summary};
+use crate::output::{bytes, duration, number, word};
 
 /// The whole page.
 pub(super) fn render(run: &Run) -> String {
@@ -45,12 +47,13 @@ pub(super) fn render(run: &Run) -> String {
     )
 }
 
-fn header(run: &Run, tether: Option<&Tether>) -> String {
-    let verdict = match (run.summary.is_some(), tether.and_then(|t| t.held)) {
-        (false, _) => r#"<span class="verdict open">not finished</span>"#,
-        (true, Some(true)) => r#"<span class="verdict held">budget held</span>"#,
-        (true, Some(false)) => r#"<span class="verdict missed">budget not held</span>"#,
-        (true, None) => r#"<span class="verdict open">finished</span>"#,
+fn header(run: &Run, tether: Option<&tether::Report>) -> String {
+    let (state, verdict) = match (&run.summary, tether.and_then(|t| t.verdict)) {
+        (None, _) => ("open", "not finished"),
+        (Some(_), None) => ("open", "finished"),
+        (Some(_), Some(Verdict::Held)) => ("held", "budget held"),
+        (Some(_), Some(Verdict::Undecided)) => ("open", "budget undecided"),
+        (Some(_), Some(Verdict::NotHeld)) => ("missed", "budget not held"),
     };
     let method = run.setting("method.name").unwrap_or("run");
     let mut facts = Vec::new();
@@ -64,7 +67,7 @@ fn header(run: &Run, tether: Option<&Tether>) -> String {
         facts.push(duration(summary.seconds));
     }
     format!(
-        r#"<header><p class="brand">saddle · {}</p><h1>{} {verdict}</h1><p class="facts">{}</p></header>"#,
+        r#"<header><p class="brand">saddle · {}</p><h1>{} <span class="verdict {state}">{verdict}</span></h1><p class="facts">{}</p></header>"#,
         escape(&run.name),
         escape(&method.to_uppercase()),
         facts.join(" · "),
@@ -94,41 +97,44 @@ fn measures(summary: &Summary) -> String {
 }
 
 /// The measured divergence with its interval on a bar that ends beyond the budget.
-fn gauge(tether: &Tether) -> String {
-    let [low, high] = tether.interval.unwrap_or([tether.measured; 2]);
-    let budget = tether.budget;
-    let end = high.max(tether.measured).max(budget.unwrap_or(0.0)) * 1.15;
+fn gauge(tether: &tether::Report) -> String {
+    let [low, high] = tether.interval;
+    let end = 1.15 * high.max(tether.measured).max(tether.budget.unwrap_or(0.0));
     let at = |value: f64| if end > 0.0 { (value / end * 100.0).clamp(0.0, 100.0) } else { 0.0 };
-    let state = match tether.held {
-        Some(true) => "held",
-        Some(false) => "missed",
-        None => "open",
+    let state = match tether.verdict {
+        Some(Verdict::Held) => "held",
+        Some(Verdict::NotHeld) => "missed",
+        Some(Verdict::Undecided) | None => "open",
     };
-    let interval = tether
-        .interval
-        .map(|[low, high]| format!(", 95 % interval {} to {}", number(low), number(high)))
-        .unwrap_or_default();
-    let mark = budget
-        .map(|b| {
+    let (mark, against) = match tether.budget {
+        Some(budget) => (
             format!(
-                r#"<i class="room" style="width:{:.2}%"></i><i class="budget" style="left:{:.2}%"></i>"#,
-                at(b),
-                at(b)
-            )
-        })
-        .unwrap_or_default();
-    let against = match budget {
-        Some(budget) => format!("budget <b>{}</b> nats", number(budget)),
-        None => "no budget: a penalty".to_owned(),
+                r#"<i class="room" style="width:{0:.2}%"></i><i class="budget" style="left:{0:.2}%"></i>"#,
+                at(budget)
+            ),
+            format!("budget <b>{}</b> nats", number(budget)),
+        ),
+        None => (String::new(), format!("penalty with beta <b>{}</b>", number(tether.beta))),
     };
+    let mut source = format!(
+        "{} from the {} reference, nats a sequence: mean of {} samples of {} held-out prompts",
+        word(&tether.divergence),
+        word(&tether.reference),
+        tether.samples,
+        tether.prompts,
+    );
+    if tether.truncated > 0 {
+        let _ = write!(source, ", {} of them cut at the longest length", tether.truncated);
+    }
     format!(
-        r#"<section><h2>Divergence from the reference</h2><div class="gauge {state}">{mark}<i class="interval" style="left:{:.2}%;width:{:.2}%"></i><i class="measured" style="left:{:.2}%"></i></div><p class="reading"><span>measured <b>{}</b> nats{interval}</span><span>{against}</span></p><p class="note">{} from the {} reference, on held-out prompts and the model's own samples</p></section>"#,
+        r#"<section><h2>Divergence from the reference</h2><div class="gauge {state}">{mark}<i class="interval" style="left:{:.2}%;width:{:.2}%"></i><i class="measured" style="left:{:.2}%"></i></div><p class="reading"><span>measured <b>{}</b> nats, 95 % interval {} to {}</span><span>{against}</span></p><p class="note">{}</p></section>"#,
         at(low),
         at(high) - at(low),
         at(tether.measured),
         number(tether.measured),
-        escape(&tether.divergence),
-        escape(&tether.reference),
+        number(low),
+        number(high),
+        escape(&source),
     )
 }
 

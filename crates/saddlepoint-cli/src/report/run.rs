@@ -7,6 +7,7 @@ use std::io;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use saddlepoint_lm::tether;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -44,31 +45,11 @@ pub(super) struct Summary {
     /// The same measures after it.
     pub(super) after: BTreeMap<String, f64>,
     /// The measured divergence.
-    pub(super) tether: Option<Tether>,
+    pub(super) tether: Option<tether::Report>,
     /// Wall time by phase, in seconds.
     pub(super) timing: BTreeMap<String, f64>,
     /// Memory by part, in bytes.
     pub(super) memory: BTreeMap<String, u64>,
-}
-
-/// The divergence from the reference at the end of a run, in nats.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Tether {
-    /// Kind of divergence.
-    pub(super) divergence: String,
-    /// What it is measured from.
-    pub(super) reference: String,
-    /// `budget` or `penalty`.
-    pub(super) form: String,
-    /// The budget; none for a penalty.
-    pub(super) budget: Option<f64>,
-    /// The measured mean.
-    pub(super) measured: f64,
-    /// Its confidence interval.
-    pub(super) interval: Option<[f64; 2]>,
-    /// Whether the budget held; none for a penalty.
-    pub(super) held: Option<bool>,
 }
 
 /// A line of `samples.jsonl`.
