@@ -1,0 +1,5 @@
+//! Integration tests of the crate.
+
+mod data_golden;
+mod data_input;
+mod data_public;
