@@ -1,5 +1,8 @@
 //! Integration tests: one binary, a module for each subject.
 
+mod data_golden;
+mod data_input;
+mod data_public;
 mod fuzz_corpus;
 mod model_adapter;
 mod model_dequant;
