@@ -1,7 +1,7 @@
 //! LoRA adapters in PEFT's format: `adapter_config.json` and `adapter_model.safetensors`.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rayon::prelude::*;
 use serde_json::{Value, json};
@@ -71,7 +71,7 @@ pub fn read(folder: &Path, shape: &Shape) -> Result<Adapter> {
         return Err(keys.refuse("r", "must be at least 1"));
     }
     let lora_alpha = keys.number("lora_alpha")?.unwrap_or(8.0);
-    let target_modules = targets(folder.join(WEIGHTS), &weights, shape)?;
+    let target_modules = targets(&folder.join(WEIGHTS), &weights, shape)?;
     check_targets(keys, &target_modules)?;
     let config = LoraConfig { r, lora_alpha, target_modules, use_rslora: keys.flag("use_rslora")? };
     for spec in config.tensors(shape) {
@@ -118,28 +118,25 @@ fn refuse_unsupported(keys: Keys) -> Result<()> {
 }
 
 /// The projections that have an adapter, by the names of the tensors: every layer must have the same.
-fn targets(path: PathBuf, weights: &SafeTensors, shape: &Shape) -> Result<Vec<Target>> {
+fn targets(path: &Path, weights: &SafeTensors, shape: &Shape) -> Result<Vec<Target>> {
     let found: BTreeSet<&str> = weights.names().collect();
     let everything = LoraConfig { target_modules: Target::ALL.to_vec(), ..LoraConfig::default() };
     let known: BTreeSet<String> = everything.tensors(shape).into_iter().map(|spec| spec.name).collect();
     if let Some(name) = found.iter().find(|name| !known.contains(**name)) {
-        return Err(bad(&path, format!("tensor {name} is not the adapter of a projection of this model")));
+        return Err(bad(path, format!("tensor {name} is not the adapter of a projection of this model")));
     }
     let targets =
         Target::ALL.into_iter().filter(|target| found.iter().any(|name| name.contains(target.path())));
     let targets: Vec<Target> = targets.collect();
     if targets.is_empty() {
-        return Err(bad(&path, "holds no adapter"));
+        return Err(bad(path, "holds no adapter"));
     }
     let expected = LoraConfig { target_modules: targets.clone(), ..LoraConfig::default() };
     match expected.tensors(shape).into_iter().find(|spec| !found.contains(spec.name.as_str())) {
         None => Ok(targets),
         Some(spec) => {
-            let name = spec.name;
-            Err(bad(
-                &path,
-                format!("tensor {name} is missing: adapters of some layers only are not supported"),
-            ))
+            let problem = "is missing: adapters of some layers only are not supported";
+            Err(bad(path, format!("tensor {} {problem}", spec.name)))
         }
     }
 }

@@ -13,6 +13,7 @@ fn shape() -> Shape {
     Shape { layers: 2, ..fixture::shape("llama") }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the signature is that of all readers")]
 fn read_weights(spec: &TensorSpec, out: &mut [f32]) -> Result<()> {
     out.copy_from_slice(&fixture::weights(spec));
     Ok(())

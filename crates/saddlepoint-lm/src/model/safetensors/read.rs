@@ -51,7 +51,7 @@ impl SafeTensors {
         let size = bytes.size();
         let mut length = [0; 8];
         if size < 8 {
-            return Err(truncated(path, format!("it has {size} bytes and a header alone takes more")));
+            return Err(truncated(path, &format!("it has {size} bytes and a header alone takes more")));
         }
         bytes.read_at(0, &mut length).map_err(|source| unreadable(path, source))?;
         let length = u64::from_le_bytes(length);
@@ -60,7 +60,7 @@ impl SafeTensors {
             return Err(bad(path, problem));
         }
         if length > size - 8 {
-            return Err(truncated(path, format!("its header takes {length} bytes and {} follow", size - 8)));
+            return Err(truncated(path, &format!("its header takes {length} bytes and {} follow", size - 8)));
         }
         let mut header = vec![0; length as usize];
         bytes.read_at(8, &mut header).map_err(|source| unreadable(path, source))?;
@@ -107,7 +107,7 @@ impl SafeTensors {
     }
 }
 
-fn truncated(path: &Path, what: String) -> Error {
+fn truncated(path: &Path, what: &str) -> Error {
     bad(path, format!("{what}: the file is truncated; download or write it again"))
 }
 
@@ -121,7 +121,7 @@ fn entry(path: &Path, name: &str, value: &Value, data: u64, size: u64) -> Result
         let have = size - data;
         return Err(truncated(
             path,
-            format!("tensor {name} ends at byte {end} of the data, of which there are {have}"),
+            &format!("tensor {name} ends at byte {end} of the data, of which there are {have}"),
         ));
     }
     if let Some(known) = Dtype::from_name(&dtype) {

@@ -57,14 +57,11 @@ impl Shards {
                     format!("weight_map.{name} = {file}: must be the name of a file in the same folder"),
                 )
             })?;
-            let number = match numbers.get(file) {
-                Some(&number) => number,
-                None => {
-                    files.push(SafeTensors::open(&folder.join(file))?);
-                    numbers.insert(file, files.len() - 1);
-                    files.len() - 1
-                }
-            };
+            if !numbers.contains_key(file) {
+                numbers.insert(file, files.len());
+                files.push(SafeTensors::open(&folder.join(file))?);
+            }
+            let number = numbers[file];
             if files[number].dims(name).is_none() {
                 return Err(bad(
                     &path,
