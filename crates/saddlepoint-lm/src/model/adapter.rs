@@ -156,31 +156,27 @@ fn check_targets(keys: Keys, found: &[Target]) -> Result<()> {
         Some(Value::String(_)) => return Ok(()),
         _ => return Err(keys.refuse("target_modules", "must be a list of modules or a pattern")),
     };
-    // As PEFT: a module is meant by its name or by the end of its path.
-    let meant = |target: &Target| {
-        let path = format!(".{}", target.path());
-        list.iter().filter_map(Value::as_str).any(|name| path.ends_with(&format!(".{name}")))
-    };
-    let asked: Vec<Target> = Target::ALL.into_iter().filter(meant).collect();
-    let known = |name: &Value| {
-        name.as_str()
-            .is_some_and(|name| asked.iter().any(|t| format!(".{}", t.path()).ends_with(&format!(".{name}"))))
-    };
-    if let Some(name) = list.iter().find(|name| !known(name)) {
-        let why = format!(
-            "{name} is not a projection that we can adapt (those are q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj and down_proj)"
-        );
+    if let Some(name) = list.iter().find(|name| !Target::ALL.iter().any(|target| names(name, *target))) {
+        let known: Vec<_> =
+            Target::ALL.iter().filter_map(|target| target.path().split('.').next_back()).collect();
+        let why = format!("{name} is not a projection that we can adapt ({})", known.join(", "));
         return Err(keys.refuse("target_modules", &why));
     }
+    let asked: Vec<Target> =
+        Target::ALL.into_iter().filter(|target| list.iter().any(|name| names(name, *target))).collect();
     // exclude_modules may take some away again.
-    if found.iter().all(|target| asked.contains(target))
-        && (found.len() == asked.len() || keys.get("exclude_modules").is_some())
-    {
-        Ok(())
-    } else {
-        let found: Vec<_> = found.iter().map(|target| target.path()).collect();
-        Err(keys.refuse("target_modules", &format!("the file holds adapters of {found:?}")))
+    let fewer = keys.get("exclude_modules").is_some() && found.iter().all(|target| asked.contains(target));
+    if fewer || found == asked {
+        return Ok(());
     }
+    let found: Vec<_> = found.iter().map(|target| target.path()).collect();
+    Err(keys.refuse("target_modules", &format!("the file holds adapters of {found:?}")))
+}
+
+/// Whether PEFT would take `name` for this module: it is the module's name or the end of its path.
+fn names(name: &Value, target: Target) -> bool {
+    let path = format!(".{}", target.path());
+    name.as_str().is_some_and(|name| path.ends_with(&format!(".{name}")))
 }
 
 /// Writes the adapter into `folder`, which must exist. `base` says where the base model is; `read` gives

@@ -94,16 +94,14 @@ impl SafeTensors {
             return Ok(false);
         }
         let (mut equal, mut at, mut theirs) = (true, b.start, Vec::new());
-        let mut failure = None;
         bytes::in_blocks(&self.path, self.bytes.as_ref(), a.start..a.end, 1, |block| {
             theirs.resize(block.len(), 0);
-            if let Err(source) = other.0.bytes.read_at(at, &mut theirs) {
-                failure.get_or_insert(source);
-            }
+            other.0.bytes.read_at(at, &mut theirs).map_err(|source| unreadable(&other.0.path, source))?;
             equal &= block == theirs;
             at += block.len() as u64;
+            Ok(())
         })?;
-        failure.map_or(Ok(equal), |source| Err(unreadable(&other.0.path, source)))
+        Ok(equal)
     }
 }
 
@@ -185,12 +183,12 @@ impl WeightSource for SafeTensors {
             let elements = block.len() / dtype.size();
             dtype.decode(block, &mut out[filled..filled + elements]);
             filled += elements;
+            Ok(())
         })?;
         finite::check_read(&self.path, name, &spec.dims, out)
     }
 
     fn unused(&self, specs: &[TensorSpec]) -> Vec<String> {
-        let used: std::collections::BTreeSet<_> = specs.iter().map(|spec| spec.name.as_str()).collect();
-        self.names().filter(|name| !used.contains(name)).map(str::to_owned).collect()
+        super::unused(self.names(), specs)
     }
 }

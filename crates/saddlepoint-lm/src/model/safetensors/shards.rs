@@ -103,7 +103,6 @@ impl WeightSource for Shards {
     }
 
     fn unused(&self, specs: &[TensorSpec]) -> Vec<String> {
-        let used: std::collections::BTreeSet<_> = specs.iter().map(|spec| spec.name.as_str()).collect();
-        self.names().filter(|name| !used.contains(name)).map(str::to_owned).collect()
+        super::unused(self.names(), specs)
     }
 }
