@@ -1,7 +1,7 @@
 //! LoRA adapters in PEFT's format: `adapter_config.json` and `adapter_model.safetensors`.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rayon::prelude::*;
 use serde_json::{Value, json};
@@ -71,7 +71,7 @@ pub fn read(folder: &Path, shape: &Shape) -> Result<Adapter> {
         return Err(keys.refuse("r", "must be at least 1"));
     }
     let lora_alpha = keys.number("lora_alpha")?.unwrap_or(8.0);
-    let target_modules = targets(folder.join(WEIGHTS), &weights, shape)?;
+    let target_modules = targets(&folder.join(WEIGHTS), &weights, shape)?;
     check_targets(keys, &target_modules)?;
     let config = LoraConfig { r, lora_alpha, target_modules, use_rslora: keys.flag("use_rslora")? };
     for spec in config.tensors(shape) {
@@ -118,28 +118,25 @@ fn refuse_unsupported(keys: Keys) -> Result<()> {
 }
 
 /// The projections that have an adapter, by the names of the tensors: every layer must have the same.
-fn targets(path: PathBuf, weights: &SafeTensors, shape: &Shape) -> Result<Vec<Target>> {
+fn targets(path: &Path, weights: &SafeTensors, shape: &Shape) -> Result<Vec<Target>> {
     let found: BTreeSet<&str> = weights.names().collect();
     let everything = LoraConfig { target_modules: Target::ALL.to_vec(), ..LoraConfig::default() };
     let known: BTreeSet<String> = everything.tensors(shape).into_iter().map(|spec| spec.name).collect();
     if let Some(name) = found.iter().find(|name| !known.contains(**name)) {
-        return Err(bad(&path, format!("tensor {name} is not the adapter of a projection of this model")));
+        return Err(bad(path, format!("tensor {name} is not the adapter of a projection of this model")));
     }
     let targets =
         Target::ALL.into_iter().filter(|target| found.iter().any(|name| name.contains(target.path())));
     let targets: Vec<Target> = targets.collect();
     if targets.is_empty() {
-        return Err(bad(&path, "holds no adapter"));
+        return Err(bad(path, "holds no adapter"));
     }
     let expected = LoraConfig { target_modules: targets.clone(), ..LoraConfig::default() };
     match expected.tensors(shape).into_iter().find(|spec| !found.contains(spec.name.as_str())) {
         None => Ok(targets),
         Some(spec) => {
-            let name = spec.name;
-            Err(bad(
-                &path,
-                format!("tensor {name} is missing: adapters of some layers only are not supported"),
-            ))
+            let problem = "is missing: adapters of some layers only are not supported";
+            Err(bad(path, format!("tensor {} {problem}", spec.name)))
         }
     }
 }
@@ -159,31 +156,27 @@ fn check_targets(keys: Keys, found: &[Target]) -> Result<()> {
         Some(Value::String(_)) => return Ok(()),
         _ => return Err(keys.refuse("target_modules", "must be a list of modules or a pattern")),
     };
-    // As PEFT: a module is meant by its name or by the end of its path.
-    let meant = |target: &Target| {
-        let path = format!(".{}", target.path());
-        list.iter().filter_map(Value::as_str).any(|name| path.ends_with(&format!(".{name}")))
-    };
-    let asked: Vec<Target> = Target::ALL.into_iter().filter(meant).collect();
-    let known = |name: &Value| {
-        name.as_str()
-            .is_some_and(|name| asked.iter().any(|t| format!(".{}", t.path()).ends_with(&format!(".{name}"))))
-    };
-    if let Some(name) = list.iter().find(|name| !known(name)) {
-        let why = format!(
-            "{name} is not a projection that we can adapt (those are q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj and down_proj)"
-        );
+    if let Some(name) = list.iter().find(|name| !Target::ALL.iter().any(|target| names(name, *target))) {
+        let known: Vec<_> =
+            Target::ALL.iter().filter_map(|target| target.path().split('.').next_back()).collect();
+        let why = format!("{name} is not a projection that we can adapt ({})", known.join(", "));
         return Err(keys.refuse("target_modules", &why));
     }
+    let asked: Vec<Target> =
+        Target::ALL.into_iter().filter(|target| list.iter().any(|name| names(name, *target))).collect();
     // exclude_modules may take some away again.
-    if found.iter().all(|target| asked.contains(target))
-        && (found.len() == asked.len() || keys.get("exclude_modules").is_some())
-    {
-        Ok(())
-    } else {
-        let found: Vec<_> = found.iter().map(|target| target.path()).collect();
-        Err(keys.refuse("target_modules", &format!("the file holds adapters of {found:?}")))
+    let fewer = keys.get("exclude_modules").is_some() && found.iter().all(|target| asked.contains(target));
+    if fewer || found == asked {
+        return Ok(());
     }
+    let found: Vec<_> = found.iter().map(|target| target.path()).collect();
+    Err(keys.refuse("target_modules", &format!("the file holds adapters of {found:?}")))
+}
+
+/// Whether PEFT would take `name` for this module: it is the module's name or the end of its path.
+fn names(name: &Value, target: Target) -> bool {
+    let path = format!(".{}", target.path());
+    name.as_str().is_some_and(|name| path.ends_with(&format!(".{name}")))
 }
 
 /// Writes the adapter into `folder`, which must exist. `base` says where the base model is; `read` gives

@@ -80,7 +80,7 @@ pub(super) fn in_blocks(
     bytes: &dyn Bytes,
     range: std::ops::Range<u64>,
     unit: usize,
-    mut each: impl FnMut(&[u8]),
+    mut each: impl FnMut(&[u8]) -> Result<()>,
 ) -> Result<()> {
     let most = (BLOCK / unit * unit) as u64;
     let mut buffer = vec![0; most.min(range.end - range.start) as usize];
@@ -88,7 +88,7 @@ pub(super) fn in_blocks(
     while at < range.end {
         let block = &mut buffer[..most.min(range.end - at) as usize];
         bytes.read_at(at, block).map_err(|source| unreadable(path, source))?;
-        each(block);
+        each(block)?;
         at += block.len() as u64;
     }
     Ok(())

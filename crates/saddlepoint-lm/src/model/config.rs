@@ -126,11 +126,11 @@ pub(super) fn check(path: &Path, shape: &Shape) -> Result<()> {
             return Err(bad(path, format!("the {what} must be between 1 and {most}, got {value}")));
         }
     }
-    if shape.heads % shape.kv_heads != 0 {
+    if !shape.heads.is_multiple_of(shape.kv_heads) {
         let (q, kv) = (shape.heads, shape.kv_heads);
         return Err(bad(path, format!("{q} attention heads cannot share {kv} key-value heads equally")));
     }
-    if shape.head_dim % 2 != 0 {
+    if !shape.head_dim.is_multiple_of(2) {
         return Err(bad(path, format!("the head width must be even, got {}", shape.head_dim)));
     }
     if !(shape.norm_eps.is_finite() && shape.norm_eps > 0.0) {

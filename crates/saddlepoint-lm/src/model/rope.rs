@@ -10,7 +10,7 @@ const THETA: f64 = 10_000.0;
 
 /// Reads the rotary embedding; `context` is the length that stands in for a missing original one.
 pub(super) fn read(keys: Keys, context: usize) -> Result<Rope> {
-    if keys.number("partial_rotary_factor")?.is_some_and(|factor| factor != 1.0) {
+    if !matches!(keys.number("partial_rotary_factor")?, None | Some(1.0)) {
         return Err(keys.refuse("partial_rotary_factor", "rotating a part of a head is not supported"));
     }
     let outer = keys.number("rope_theta")?.unwrap_or(THETA);
@@ -28,7 +28,7 @@ pub(super) fn read(keys: Keys, context: usize) -> Result<Rope> {
         None => (format!("{name}."), object),
     };
     let inner = Keys { path: keys.path, prefix: &prefix, object };
-    if inner.number("partial_rotary_factor")?.is_some_and(|factor| factor != 1.0) {
+    if !matches!(inner.number("partial_rotary_factor")?, None | Some(1.0)) {
         return Err(inner.refuse("partial_rotary_factor", "rotating a part of a head is not supported"));
     }
     let theta = inner.number("rope_theta")?.unwrap_or(outer);
@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(old, Rope { theta: 500_000.0, scaling });
         assert_eq!(old, new);
         let nested = json!({ "rope_parameters": { "full_attention": { "rope_theta": 7.0 } } });
-        assert_eq!(rope(&nested).expect("nested").theta, 7.0);
+        assert_eq!(rope(&nested).expect("nested"), Rope { theta: 7.0, scaling: RopeScaling::None });
         let linear = json!({ "rope_scaling": { "type": "linear", "factor": 2.0 } });
         assert_eq!(rope(&linear).expect("linear"), Rope { theta: THETA, scaling: RopeScaling::Linear(2.0) });
     }

@@ -97,7 +97,7 @@ impl Text {
         // Nothing is padded here, and some published models have a padding token outside the vocabulary.
         let pad = roles.ids("pad")?.first().copied().filter(|&id| (id as usize) < vocab);
         let (tokenizer_config, generation_config) = (tokenizer_config.into(), generation_config.into());
-        Ok(Self { tokenizer_config, generation_config, template, eos, bos, pad, files })
+        Ok(Self { files, tokenizer_config, generation_config, template, eos, bos, pad })
     }
 }
 

@@ -13,6 +13,7 @@ fn shape() -> Shape {
     Shape { layers: 2, ..fixture::shape("llama") }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the signature is that of all readers")]
 fn read_weights(spec: &TensorSpec, out: &mut [f32]) -> Result<()> {
     out.copy_from_slice(&fixture::weights(spec));
     Ok(())
@@ -107,7 +108,7 @@ fn what_cannot_be_honoured_is_named() {
             "target_modules",
             json!(["q_proj", "v_proj", "lm_head"]),
             "target_modules = [\"q_proj\",\"v_proj\",\"lm_head\"]: \"lm_head\" is not a projection that we can adapt \
-             (those are q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj and down_proj)",
+             (q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj)",
         ),
         ("target_modules", json!(null), "target_modules = null: must be a list of modules or a pattern"),
     ];

@@ -111,7 +111,9 @@ impl GgufFile {
                 Item::Texts(list) => {
                     out.extend([9_u32.to_le_bytes(), 8_u32.to_le_bytes()].concat());
                     out.extend((list.len() as u64).to_le_bytes());
-                    list.iter().for_each(|x| text(&mut out, x));
+                    for x in list {
+                        text(&mut out, x);
+                    }
                 }
                 Item::I32s(list) => {
                     out.extend([9_u32.to_le_bytes(), 5_u32.to_le_bytes()].concat());

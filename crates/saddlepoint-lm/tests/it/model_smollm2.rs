@@ -9,6 +9,7 @@ use tokenizers::Tokenizer;
 const FILE: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
 
 /// The file in the folder `SADDLE_MODELS` or in a folder of it.
+#[expect(clippy::disallowed_methods, reason = "tests are told by the environment where large files are")]
 fn file() -> Option<PathBuf> {
     let models = PathBuf::from(std::env::var_os("SADDLE_MODELS")?);
     let inside = std::fs::read_dir(&models).ok()?.filter_map(|entry| Some(entry.ok()?.path().join(FILE)));

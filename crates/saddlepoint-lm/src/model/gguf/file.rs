@@ -124,6 +124,7 @@ impl Gguf {
             let elements = block.len() / size * weights;
             kind.decode(block, &mut out[filled..filled + elements]);
             filled += elements;
+            Ok(())
         })?;
         finite::check_read(&self.path, name, dims, out)
     }

@@ -136,10 +136,10 @@ fn q8_0(block: &[u8], out: &mut [f32]) {
 /// Scale and offset (six bits each) of sub-block `j` of 8, from the 12 bytes that hold all of them.
 fn scale_and_offset(packed: &[u8], j: usize) -> (f32, f32) {
     let (scale, offset) = if j < 4 {
-        (packed[j] & 63, packed[j + 4] & 63)
+        (packed[j] & 0x3f, packed[j + 4] & 0x3f)
     } else {
         let low = packed[j + 4];
-        ((low & 15) | ((packed[j - 4] >> 2) & 48), (low >> 4) | ((packed[j] >> 2) & 48))
+        ((low & 0x0f) | ((packed[j - 4] >> 2) & 0x30), (low >> 4) | ((packed[j] >> 2) & 0x30))
     };
     (f32::from(scale), f32::from(offset))
 }
@@ -152,7 +152,7 @@ fn q4_k(block: &[u8], out: &mut [f32]) {
         let (scale, offset) = (d * s, dmin * m);
         let (bytes, shift) = (&packed[j / 2 * 32..], j % 2 * 4);
         for (w, &byte) in out.iter_mut().zip(bytes) {
-            *w = scale * f32::from((byte >> shift) & 15) - offset;
+            *w = scale * f32::from((byte >> shift) & 0x0f) - offset;
         }
     }
 }
@@ -165,7 +165,7 @@ fn q5_k(block: &[u8], out: &mut [f32]) {
         let (scale, offset) = (d * s, dmin * m);
         let (bytes, shift) = (&packed[j / 2 * 32..], j % 2 * 4);
         for ((w, &byte), &high) in out.iter_mut().zip(bytes).zip(high) {
-            *w = scale * f32::from(((byte >> shift) & 15) | ((high >> j) & 1) << 4) - offset;
+            *w = scale * f32::from(((byte >> shift) & 0x0f) | ((high >> j) & 1) << 4) - offset;
         }
     }
 }
@@ -178,7 +178,7 @@ fn q6_k(block: &[u8], out: &mut [f32]) {
         let low = &low[part * 64 + quarter % 2 * 32..];
         let high = &high[part * 32..];
         for (i, w) in out.iter_mut().enumerate() {
-            let q = ((low[i] >> (quarter / 2 * 4)) & 15) | ((high[i] >> (quarter * 2)) & 3) << 4;
+            let q = ((low[i] >> (quarter / 2 * 4)) & 0x0f) | ((high[i] >> (quarter * 2)) & 3) << 4;
             let scale = d * f32::from(scales[j * 2 + i / 16].cast_signed());
             *w = scale * (f32::from(q) - 32.0);
         }

@@ -40,9 +40,8 @@ pub(in crate::model) fn shape(file: &Gguf) -> Result<Shape> {
     }
     let epsilon = key("attention.layer_norm_rms_epsilon");
     let norm_eps = meta.number(&epsilon)?.ok_or_else(|| meta.refuse(&epsilon, why))?;
-    let vocab = match file.dims("token_embd.weight") {
-        Some(&[rows, _]) => rows,
-        _ => return Err(bad(file.path(), "tensor token_embd.weight is missing or not a matrix")),
+    let Some(&[vocab, _]) = file.dims("token_embd.weight") else {
+        return Err(bad(file.path(), "tensor token_embd.weight is missing or not a matrix"));
     };
     let theta = meta.number(&key("rope.freq_base"))?.unwrap_or(10_000.0);
     if !(theta.is_finite() && theta > 0.0) {
@@ -72,7 +71,7 @@ fn scaling(file: &Gguf, family: &str, shape: &Shape) -> Result<RopeScaling> {
     let meta = file.metadata();
     let kind = format!("{family}.rope.scaling.type");
     let attention = format!("{family}.rope.scaling.attn_factor");
-    if meta.number(&attention)?.is_some_and(|factor| factor != 1.0) {
+    if !matches!(meta.number(&attention)?, None | Some(1.0)) {
         return Err(meta.refuse(&attention, "is not supported"));
     }
     let named = match meta.text(&kind)? {
@@ -110,7 +109,7 @@ fn scaling(file: &Gguf, family: &str, shape: &Shape) -> Result<RopeScaling> {
 fn llama3(factors: &[f32], shape: &Shape) -> Option<RopeScaling> {
     let (low, high, original) = (1.0, 4.0, 8_192);
     let factor = f64::from(factors.iter().copied().fold(1.0, f32::max));
-    if factor == 1.0 && factors.iter().all(|&x| x == 1.0) {
+    if factors.iter().all(|x| matches!(x, 1.0)) {
         return Some(RopeScaling::None);
     }
     let expected = |i: usize| {

@@ -80,12 +80,9 @@ fn rule(meta: &Metadata) -> Result<Rule> {
 /// the model's length in tokens.
 pub(in crate::model) fn synthesise(file: &Gguf, vocab: usize, context: usize) -> Result<Synthesised> {
     let meta = file.metadata();
-    match meta.text("tokenizer.ggml.model")? {
-        Some("gpt2") => {}
-        _ => {
-            let why = format!("only byte-level BPE (gpt2) can be rebuilt; {REMEDY}");
-            return Err(meta.refuse("tokenizer.ggml.model", &why));
-        }
+    if meta.text("tokenizer.ggml.model")? != Some("gpt2") {
+        let why = format!("only byte-level BPE (gpt2) can be rebuilt; {REMEDY}");
+        return Err(meta.refuse("tokenizer.ggml.model", &why));
     }
     let rule = rule(meta)?;
     let tokens = meta.texts(TOKENS)?.ok_or_else(|| meta.refuse(TOKENS, REMEDY))?;
@@ -96,7 +93,8 @@ pub(in crate::model) fn synthesise(file: &Gguf, vocab: usize, context: usize) ->
     if !types.is_empty() && types.len() != tokens.len() {
         return Err(meta.refuse(TYPES, &format!("there are {} tokens", tokens.len())));
     }
-    let (ids, added) = vocabulary(meta, tokens, types)?;
+    let ids = vocabulary(meta, tokens, types)?;
+    let added = added_tokens(tokens, types);
     let merges = merges(meta, &ids)?;
     let specials = Specials::read(meta, tokens)?;
     let tokenizer = json!({
@@ -130,38 +128,40 @@ pub(in crate::model) fn synthesise(file: &Gguf, vocab: usize, context: usize) ->
     })
 }
 
-/// Tokens with their ids in the order of the ids, and the added ones as `tokenizer.json` lists them. Unused
-/// ids stand for rows of the embedding that no text reaches; they get no token.
-fn vocabulary<'a>(
-    meta: &Metadata,
-    tokens: &'a [String],
-    types: &[f64],
-) -> Result<(Vec<(&'a str, usize)>, Vec<Value>)> {
+/// Tokens with their ids in the order of the ids. Unused ids stand for rows of the embedding that no text
+/// reaches; they get no token.
+fn vocabulary<'a>(meta: &Metadata, tokens: &'a [String], types: &[f64]) -> Result<Vec<(&'a str, usize)>> {
     let mut seen = BTreeMap::new();
     let mut ids = Vec::with_capacity(tokens.len());
-    let mut added = Vec::new();
-    for (id, token) in tokens.iter().enumerate() {
-        let kind = types.get(id).map_or(NORMAL, |&kind| kind as i64);
-        if kind == UNUSED {
-            continue;
-        }
+    for (id, token) in tokens.iter().enumerate().filter(|(id, _)| kind(types, *id) != UNUSED) {
         if let Some(first) = seen.insert(token.as_str(), id) {
             return Err(meta.refuse(TOKENS, &format!("tokens {first} and {id} are both {token:?}; {REMEDY}")));
         }
         ids.push((token.as_str(), id));
-        if kind == CONTROL || kind == USER_DEFINED {
-            added.push(json!({
-                "id": id,
-                "content": token,
-                "single_word": false,
-                "lstrip": false,
-                "rstrip": false,
-                "normalized": false,
-                "special": kind == CONTROL,
-            }));
-        }
     }
-    Ok((ids, added))
+    Ok(ids)
+}
+
+/// Type of a token; files without types have ordinary ones only.
+fn kind(types: &[f64], id: usize) -> i64 {
+    types.get(id).map_or(NORMAL, |&kind| kind as i64)
+}
+
+/// The tokens that are found in a text before it is split, as `tokenizer.json` lists them.
+fn added_tokens(tokens: &[String], types: &[f64]) -> Vec<Value> {
+    let added = |id: &usize| [CONTROL, USER_DEFINED].contains(&kind(types, *id));
+    let entry = |id: usize| {
+        json!({
+            "id": id,
+            "content": tokens[id],
+            "single_word": false,
+            "lstrip": false,
+            "rstrip": false,
+            "normalized": false,
+            "special": kind(types, id) == CONTROL,
+        })
+    };
+    (0..tokens.len()).filter(added).map(entry).collect()
 }
 
 /// The merges in the form that every version of the tokenizers library reads.
@@ -208,12 +208,12 @@ impl<'a> Specials<'a> {
 
     /// The template that adds begin and end tokens around a text, or nothing if none are added.
     fn post_processor(&self, meta: &Metadata, bos: bool) -> Result<Value> {
-        let wanted = |key: &str, default: bool, token: Option<(usize, &'a str)>| match meta
-            .flag(key)?
-            .unwrap_or(default)
-        {
-            false => Ok(None),
-            true => token.map(Some).ok_or_else(|| meta.refuse(key, "there is no such token in the metadata")),
+        let wanted = |key: &str, default: bool, token: Option<(usize, &'a str)>| {
+            let add = meta.flag(key)?.unwrap_or(default);
+            if add && token.is_none() {
+                return Err(meta.refuse(key, "there is no such token in the metadata"));
+            }
+            Ok(token.filter(|_| add))
         };
         let before = wanted("tokenizer.ggml.add_bos_token", bos && self.bos.is_some(), self.bos)?;
         let after = wanted("tokenizer.ggml.add_eos_token", false, self.eos)?;

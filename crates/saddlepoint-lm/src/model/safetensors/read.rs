@@ -51,7 +51,7 @@ impl SafeTensors {
         let size = bytes.size();
         let mut length = [0; 8];
         if size < 8 {
-            return Err(truncated(path, format!("it has {size} bytes and a header alone takes more")));
+            return Err(truncated(path, &format!("it has {size} bytes and a header alone takes more")));
         }
         bytes.read_at(0, &mut length).map_err(|source| unreadable(path, source))?;
         let length = u64::from_le_bytes(length);
@@ -60,7 +60,7 @@ impl SafeTensors {
             return Err(bad(path, problem));
         }
         if length > size - 8 {
-            return Err(truncated(path, format!("its header takes {length} bytes and {} follow", size - 8)));
+            return Err(truncated(path, &format!("its header takes {length} bytes and {} follow", size - 8)));
         }
         let mut header = vec![0; length as usize];
         bytes.read_at(8, &mut header).map_err(|source| unreadable(path, source))?;
@@ -94,20 +94,18 @@ impl SafeTensors {
             return Ok(false);
         }
         let (mut equal, mut at, mut theirs) = (true, b.start, Vec::new());
-        let mut failure = None;
         bytes::in_blocks(&self.path, self.bytes.as_ref(), a.start..a.end, 1, |block| {
             theirs.resize(block.len(), 0);
-            if let Err(source) = other.0.bytes.read_at(at, &mut theirs) {
-                failure.get_or_insert(source);
-            }
+            other.0.bytes.read_at(at, &mut theirs).map_err(|source| unreadable(&other.0.path, source))?;
             equal &= block == theirs;
             at += block.len() as u64;
+            Ok(())
         })?;
-        failure.map_or(Ok(equal), |source| Err(unreadable(&other.0.path, source)))
+        Ok(equal)
     }
 }
 
-fn truncated(path: &Path, what: String) -> Error {
+fn truncated(path: &Path, what: &str) -> Error {
     bad(path, format!("{what}: the file is truncated; download or write it again"))
 }
 
@@ -121,7 +119,7 @@ fn entry(path: &Path, name: &str, value: &Value, data: u64, size: u64) -> Result
         let have = size - data;
         return Err(truncated(
             path,
-            format!("tensor {name} ends at byte {end} of the data, of which there are {have}"),
+            &format!("tensor {name} ends at byte {end} of the data, of which there are {have}"),
         ));
     }
     if let Some(known) = Dtype::from_name(&dtype) {
@@ -185,12 +183,12 @@ impl WeightSource for SafeTensors {
             let elements = block.len() / dtype.size();
             dtype.decode(block, &mut out[filled..filled + elements]);
             filled += elements;
+            Ok(())
         })?;
         finite::check_read(&self.path, name, &spec.dims, out)
     }
 
     fn unused(&self, specs: &[TensorSpec]) -> Vec<String> {
-        let used: std::collections::BTreeSet<_> = specs.iter().map(|spec| spec.name.as_str()).collect();
-        self.names().filter(|name| !used.contains(name)).map(str::to_owned).collect()
+        super::unused(self.names(), specs)
     }
 }

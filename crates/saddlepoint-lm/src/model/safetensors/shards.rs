@@ -57,14 +57,11 @@ impl Shards {
                     format!("weight_map.{name} = {file}: must be the name of a file in the same folder"),
                 )
             })?;
-            let number = match numbers.get(file) {
-                Some(&number) => number,
-                None => {
-                    files.push(SafeTensors::open(&folder.join(file))?);
-                    numbers.insert(file, files.len() - 1);
-                    files.len() - 1
-                }
-            };
+            if !numbers.contains_key(file) {
+                numbers.insert(file, files.len());
+                files.push(SafeTensors::open(&folder.join(file))?);
+            }
+            let number = numbers[file];
             if files[number].dims(name).is_none() {
                 return Err(bad(
                     &path,
@@ -106,7 +103,6 @@ impl WeightSource for Shards {
     }
 
     fn unused(&self, specs: &[TensorSpec]) -> Vec<String> {
-        let used: std::collections::BTreeSet<_> = specs.iter().map(|spec| spec.name.as_str()).collect();
-        self.names().filter(|name| !used.contains(name)).map(str::to_owned).collect()
+        super::unused(self.names(), specs)
     }
 }

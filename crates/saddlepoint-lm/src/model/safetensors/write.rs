@@ -96,3 +96,32 @@ fn split(specs: &[TensorSpec], dtype: Dtype, most: u64) -> Vec<Vec<&TensorSpec>>
     }
     shards
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_reported() {
+        let full = Path::new("/dev/full");
+        if !full.exists() {
+            eprintln!("SKIPPED: this system has no /dev/full");
+            return;
+        }
+        for len in [1, 1 << 20] {
+            let spec = TensorSpec { name: "w".into(), dims: vec![len], offset: 0 };
+            let message = write(full, &[&spec], &|_, _| Ok(()), Dtype::F32).expect_err("full").to_string();
+            assert!(message.starts_with("cannot write /dev/full: No space left on device"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_shard_takes_what_fits_and_a_large_tensor_is_alone() {
+        let spec = |len: usize| TensorSpec { name: format!("t{len}"), dims: vec![len], offset: 0 };
+        let specs = [spec(2), spec(3), spec(9), spec(1), spec(4)];
+        let shards = split(&specs, Dtype::F16, 10);
+        let lengths: Vec<Vec<usize>> = shards.iter().map(|s| s.iter().map(|t| t.len()).collect()).collect();
+        assert_eq!(lengths, [vec![2, 3], vec![9], vec![1, 4]]);
+        assert_eq!(split(&specs, Dtype::F16, 38).len(), 1);
+    }
+}
