@@ -23,6 +23,18 @@ pub(crate) enum Verdict {
 #[derive(Debug)]
 pub(crate) struct Usage(pub(crate) String);
 
+/// A run whose numbers ceased to be finite: it ran, and did not reach what was asked.
+#[derive(Debug)]
+pub(crate) struct Diverged(pub(crate) String);
+
+impl fmt::Display for Diverged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Diverged {}
+
 impl fmt::Display for Usage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -71,13 +83,14 @@ pub(crate) fn of_parser(message: &clap::Error) -> ExitCode {
 
 fn code(error: &Error) -> u8 {
     for cause in error.chain() {
-        if let Some(cause) = cause.downcast_ref::<saddlepoint_lm::Error>() {
-            return match cause {
-                saddlepoint_lm::Error::NotFinite { .. } => 1,
-                _ => 2,
-            };
+        if cause.is::<Diverged>() {
+            return 1;
         }
-        if cause.is::<Usage>() || cause.is::<saddlepoint_core::Error>() || cause.is::<io::Error>() {
+        if cause.is::<Usage>()
+            || cause.is::<saddlepoint_lm::Error>()
+            || cause.is::<saddlepoint_core::Error>()
+            || cause.is::<io::Error>()
+        {
             return 2;
         }
     }
@@ -116,11 +129,6 @@ mod tests {
     #[test]
     fn each_kind_of_error_has_its_code() {
         let io = || io::Error::new(io::ErrorKind::StorageFull, "disk full");
-        let diverged = saddlepoint_lm::Error::NotFinite {
-            what: "the loss".into(),
-            value: f64::NAN,
-            remedy: "lower the learning rate".into(),
-        };
         let config =
             saddlepoint_lm::Error::Config { key: "method.beta".into(), problem: "must be > 0".into() };
         for (error, expected) in [
@@ -128,7 +136,7 @@ mod tests {
             (Error::new(io()), 2),
             (Error::new(io()).context("while writing"), 2),
             (Error::new(config), 2),
-            (Error::new(diverged).context("step 3"), 1),
+            (Error::new(Diverged("the loss is not finite".into())), 1),
             (Error::msg("an invariant broke"), 3),
         ] {
             assert_eq!(code(&error), expected, "{error:#}");

@@ -4,4 +4,5 @@ mod bad_input;
 mod convert;
 mod help;
 mod machine_output;
+mod model;
 mod saddle;
