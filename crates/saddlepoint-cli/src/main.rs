@@ -2,6 +2,7 @@
 
 mod arguments;
 mod command;
+mod documented;
 mod exit;
 mod output;
 mod report;
