@@ -6,6 +6,7 @@ mod documented;
 mod exit;
 mod output;
 mod report;
+mod stop;
 
 use std::process::ExitCode;
 
