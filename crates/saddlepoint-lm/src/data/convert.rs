@@ -101,8 +101,13 @@ impl Row<'_> {
         self.same_kind("chosen", &chosen, "rejected", &rejected)?;
         match (prompt, chosen, rejected) {
             // Some sets repeat the prompt as a string although the conversations hold it (TRL's `maybe_extract_prompt`).
-            (None | Some(Text::Plain(_)), Text::Chat(chosen), Text::Chat(rejected)) => {
+            (prompt @ (None | Some(Text::Plain(_))), Text::Chat(chosen), Text::Chat(rejected)) => {
                 let at = shared_messages(&chosen, &rejected);
+                if at == 0 && prompt.is_some() {
+                    let problem = "is a string, but `chosen` and `rejected` are messages that do not begin with it; \
+                                   write it as messages";
+                    return Err(self.error(&[Step::Key("prompt")], problem));
+                }
                 let (prompt, chosen) = split(chosen, at);
                 Ok(Body::Preference { prompt, chosen, rejected: split(rejected, at).1 })
             }
@@ -114,12 +119,10 @@ impl Row<'_> {
                     rejected: Text::Plain(rejected[at..].to_owned()),
                 })
             }
-            (Some(prompt), chosen, rejected) => {
+            (prompt, chosen, rejected) => {
+                let prompt = prompt.unwrap_or_else(|| Text::Plain(String::new()));
                 self.same_kind("prompt", &prompt, "chosen", &chosen)?;
                 Ok(Body::Preference { prompt, chosen, rejected })
-            }
-            (None, chosen, rejected) => {
-                unreachable!("{chosen:?} and {rejected:?} were found to be of one kind")
             }
         }
     }

@@ -13,6 +13,7 @@ mod convert;
 pub mod doctor;
 #[cfg(test)]
 mod fixture;
+pub mod fuzzing;
 mod json;
 mod mask;
 pub mod prepare;

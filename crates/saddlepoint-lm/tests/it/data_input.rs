@@ -158,6 +158,13 @@ fn wrong_types_point_at_the_field() {
         "d.jsonl:1:31: `completion` is messages but `prompt` is a string; both must be the same"
     );
     assert_eq!(
+        error(
+            r#"{"prompt": "a", "chosen": [{"role": "assistant", "content": "b"}], "rejected": [{"role": "assistant", "content": "c"}]}"#
+        ),
+        "d.jsonl:1:12: `prompt` is a string, but `chosen` and `rejected` are messages that do not begin with it; write \
+         it as messages"
+    );
+    assert_eq!(
         error(r#"{"prompt": "a", "completion": "b", "label": "yes"}"#),
         "d.jsonl:1:45: `label` must be true or false, got a string"
     );
@@ -219,6 +226,25 @@ fn parquet_is_refused_with_the_remedy_or_read() {
     let message = read_records(&path).expect_err("it is cut off").to_string();
     assert!(message.contains("d.parquet:1:1: "), "{message}");
     assert!(message.contains("Parquet"), "{message}");
+}
+
+#[cfg(feature = "parquet")]
+#[test]
+fn parquet_rows_are_records() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/data/messages.parquet");
+    let (records, report) = read_records(&path).expect("two rows");
+    assert_eq!((report.schema, report.conversational, report.records), (Schema::PromptCompletion, true, 2));
+    assert_eq!(records[1].source.line, 2);
+    let message = |role: &str, content: &str| {
+        let value = json!({ "role": role, "content": content });
+        Text::Chat(vec![value.as_object().expect("an object").clone()])
+    };
+    assert_eq!(
+        records[1].body,
+        Body::Completion { prompt: message("user", "Ü"), completion: message("assistant", "b") }
+    );
+    assert_eq!(Value::Object(records[0].extra.clone()), json!({ "n": 1 }));
+    assert!(records[1].extra.is_empty());
 }
 
 fn any_scalar() -> impl Strategy<Value = Value> {

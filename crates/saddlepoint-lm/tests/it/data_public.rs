@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use saddlepoint_lm::data::{Body, Text, read_records};
+use saddlepoint_lm::data::{Body, Codec, PrepareConfig, Template, Text, Tokenizer, prepare, read_records};
+use serde_json::Value;
 
 fn data(name: &str) -> Option<PathBuf> {
     let root = std::env::var_os("SADDLE_DATA").map_or_else(
@@ -45,4 +46,22 @@ fn transcripts_end_with_the_assistant() {
         let Body::Preference { chosen, rejected, .. } = &record.body else { panic!("{:?}", record.source) };
         assert!(last_is_assistant(chosen) && last_is_assistant(rejected), "line {}", record.source.line);
     }
+}
+
+#[test]
+fn every_demo_pair_can_be_trained_on() {
+    let Some(path) = data("dpo_en_demo.json") else { return };
+    let (records, _) = read_records(&path).expect("a public data set");
+    let json = include_bytes!("../golden/data/tokenizer.json");
+    let tokenizer = Tokenizer::from_bytes(std::path::Path::new("tokenizer.json"), json).expect("a tokenizer");
+    let chatml = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}\
+        {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+    let template =
+        Template::new(std::path::Path::new("chatml"), chatml, &Value::Null, None).expect("it compiles");
+    let stop = tokenizer.id("<|im_end|>").expect("a stop token");
+    let codec = Codec { tokenizer, template: Some(template), bos: None, eos: vec![stop], pad: None };
+    let config = PrepareConfig { max_length: None, ..PrepareConfig::default() };
+    let (pairs, report) = prepare::preference(&codec, &records, &config).expect("pairs");
+    assert_eq!((pairs.len(), report.dropped.len(), report.prompt_changed), (300, 0, 0));
+    assert!(pairs.iter().all(|p| p.chosen.contains(&stop) && p.rejected.contains(&stop)));
 }

@@ -1,5 +1,6 @@
 //! Integration tests: one binary, a module for each subject.
 
+mod data_corpus;
 mod data_golden;
 mod data_input;
 mod data_public;

@@ -146,3 +146,6 @@ fn unfit(record: &Record, wanted: &str) -> Error {
         record.body.name()
     ))
 }
+
+#[cfg(test)]
+mod tests;

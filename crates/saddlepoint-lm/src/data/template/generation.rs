@@ -21,23 +21,30 @@ pub(super) fn mark(body: Value) -> String {
     format!("{START}{body}{END}")
 }
 
-/// Takes the marks out of a render; `None` if they do not come in pairs.
+/// Takes the marks out of a render; `None` if they do not come in pairs. Of blocks inside one another the outer
+/// counts.
 pub(super) fn take_marks(marked: &str) -> Option<Rendered> {
     let mut text = String::with_capacity(marked.len());
     let mut generated = Vec::new();
-    let mut open = None;
+    let (mut depth, mut start) = (0_usize, 0);
     for c in marked.chars() {
-        match (c, open) {
-            (START, None) => open = Some(text.len()),
-            (END, Some(start)) => {
-                generated.push(start..text.len());
-                open = None;
+        match c {
+            START => {
+                if depth == 0 {
+                    start = text.len();
+                }
+                depth += 1;
             }
-            (START | END, _) => return None,
+            END => {
+                depth = depth.checked_sub(1)?;
+                if depth == 0 {
+                    generated.push(start..text.len());
+                }
+            }
             _ => text.push(c),
         }
     }
-    open.is_none().then_some(Rendered { text, generated })
+    (depth == 0).then_some(Rendered { text, generated })
 }
 
 /// The template with its generation blocks rewritten; `None` if it has none. Comments, raw blocks and strings
@@ -163,6 +170,11 @@ mod tests {
     fn marks_become_byte_ranges() {
         let rendered = take_marks("ä\u{FDD0}bc\u{FDD1}d\u{FDD0}\u{FDD1}").expect("they come in pairs");
         assert_eq!(rendered, Rendered { text: "äbcd".to_owned(), generated: vec![2..4, 5..5] });
+        let nested = take_marks("\u{FDD0}a\u{FDD0}b\u{FDD1}\u{FDD1}c").expect("they come in pairs");
+        assert_eq!(
+            (nested.text.as_str(), nested.generated.as_slice()),
+            ("abc", std::slice::from_ref(&(0..2)))
+        );
         assert_eq!(take_marks("\u{FDD0}a"), None);
         assert_eq!(take_marks("a\u{FDD1}"), None);
     }

@@ -89,6 +89,7 @@ impl Template {
         environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment.set_fuel(Some(FUEL));
         environment.set_unknown_method_callback(python::method);
+        environment.add_test("iterable", python::is_iterable);
         environment.add_filter("tojson", tojson::filter);
         environment.add_filter(generation::FILTER, generation::mark);
         environment.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {

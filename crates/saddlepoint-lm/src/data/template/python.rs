@@ -1,6 +1,6 @@
 //! Python's methods on strings, lists and dicts, as chat templates call them.
 
-use minijinja::value::from_args;
+use minijinja::value::{ValueKind, from_args};
 use minijinja::{Error, ErrorKind, State, Value};
 
 /// Called for methods that minijinja does not know: those of `minijinja-contrib`, and what published templates
@@ -42,4 +42,17 @@ pub(super) fn method(state: &mut State, value: &Value, name: &str, args: &[Value
         }
     }
     minijinja_contrib::pycompat::unknown_method_callback(state, value, name, args)
+}
+
+/// The test `x is iterable`: none is not, undefined is.
+pub(super) fn is_iterable(value: &Value) -> bool {
+    matches!(
+        value.kind(),
+        ValueKind::String
+            | ValueKind::Bytes
+            | ValueKind::Seq
+            | ValueKind::Map
+            | ValueKind::Iterable
+            | ValueKind::Undefined
+    )
 }

@@ -1,4 +1,4 @@
-"""Makes tokenizer.json, templates.json and prepare.json with the peers of the `versions` field.
+"""Makes tokenizer.json, templates.json, prepare.json and messages.parquet with the peers of the `versions` field.
 
     python make.py [SmolLM2.gguf]
 
@@ -47,7 +47,7 @@ n={{ ns.n }} {{ none }} {{ true }} {{ 1.0 }} {{ 7 // 2 }} {{ 7 / 2 }} {{ -7 % 3 
 {{ {'b': 1, 'a': {'x': [1, 2]}} | tojson(indent=2, sort_keys=true) }} {{ [1, 2] | tojson(separators=(',', ':')) }} {{ 'é\\n' | tojson(ensure_ascii=true) }}
 {%- for k, v in {'one': 1, 'two': 2}.items() %} {{ k }}={{ v }}{% endfor %}
 {{ 'a,b,c'.split(',') | first }} {{ 'x' in 'xyz' }} {{ 'a' if 'q' in 'xyz' else 'b' }} {{ ('abc')[1:] }} {{ 'abc'[::-1] }} {{ 'a.b.c'.rsplit('.', 1) }}
-{{ (messages[0].content is string) and (messages is iterable) and (messages[0] is mapping) }} {{ range(3) | list }} {{ 'ab' * 2 }}
+{{ (messages[0].content is string) and (messages is iterable) and (messages[0] is mapping) }} {{ none is iterable }} {{ 1 is iterable }} {{ nothing is iterable }} {{ range(3) | list }} {{ 'ab' * 2 }}
 {% raw %}{{ raw }} {% generation %}{% endraw %} {# {% generation %} #}
 {%- generation %} said {% endgeneration -%}
    end
@@ -215,7 +215,16 @@ def write(name, value):
     (HERE / name).write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n")
 
 
+def parquet():
+    rows = [
+        {"prompt": [user("Hi")], "completion": [assistant("a")], "n": 1},
+        {"prompt": [user("Ü")], "completion": [assistant("b")], "n": None},
+    ]
+    Dataset.from_list(rows).to_parquet(str(HERE / "messages.parquet"))
+
+
 if __name__ == "__main__":
+    parquet()
     made = tokenizer()
     made.save(str(HERE / "tokenizer.json"))
     write("templates.json", templates())
