@@ -16,7 +16,7 @@
 //! The mean is over all supervised tokens of an optimizer step, whatever the micro-batches. A tether adds
 //! `λ · divergence`, a sequence's sum over its supervised tokens, averaged over sequences.
 //! # Checked against
-//! closed form, finite differences, PyTorch's cross entropy (`benches/peers`).
+//! closed form, finite differences.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -42,7 +42,7 @@ use serde::{Deserialize, Serialize};
 
 use saddlepoint_opt::dual::{Duals, NuPi, Scale, at_most};
 
-pub use measure::{Measurement, Verdict};
+pub use measure::{Measurement, Sampled, Verdict};
 
 use crate::engine::{Cotangent, Divergence, Want};
 use crate::method::{Method, Per, Sums, View};
