@@ -30,7 +30,9 @@ pub(crate) fn toml(keys: &[Key], chosen: (&str, &str)) -> String {
             None => Some(key.default.clone()).filter(|text| !matches!(text.as_str(), "unset" | "required")),
         };
         let lines = &mut tables[index].lines;
-        comment(lines, &key.doc);
+        let choices =
+            if key.kind.starts_with('"') { format!(" One of {}.", key.kind) } else { String::new() };
+        comment(lines, &(key.doc.clone() + &choices));
         let _ = match value {
             Some(value) if !absent => writeln!(lines, "{name} = {value}"),
             Some(value) => writeln!(lines, "# {name} = {value}"),
@@ -66,7 +68,8 @@ fn is_within(table: &str, outer: &str) -> bool {
 
 /// What stands for a value that there is not.
 fn placeholder(key: &Key) -> String {
-    if key.default == "required" { format!("<{}>  (required)", key.kind) } else { format!("<{}>", key.kind) }
+    let kind = if key.kind.starts_with('"') { "one of these" } else { &key.kind };
+    if key.default == "required" { format!("<{kind}>  (required)") } else { format!("<{kind}>") }
 }
 
 /// The path without its choices, `method[dpo].beta` as `method.beta`; none where another kind is chosen.
@@ -157,7 +160,7 @@ seed = 0
 # every = 10
 
 [method]
-# Which one.
+# Which one. One of \"sft\" | \"dpo\".
 name = \"dpo\"
 # Strength.
 beta = 0.1

@@ -2,11 +2,13 @@
 
 mod arguments;
 mod command;
+mod describe;
 mod documented;
 mod exit;
 mod output;
 mod report;
 mod stop;
+mod watch;
 
 use std::process::ExitCode;
 

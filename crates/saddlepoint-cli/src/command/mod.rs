@@ -1,8 +1,10 @@
 //! The commands, one file each: parse, build, run, print.
 
+mod config;
 mod convert;
 mod methods;
 mod report;
+mod train;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -13,6 +15,8 @@ use crate::output::Output;
 /// What `saddle` can do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Train(train::Arguments),
+    Config(config::Arguments),
     Convert(convert::Arguments),
     Methods(methods::Arguments),
     Report(report::Arguments),
@@ -22,6 +26,8 @@ impl Command {
     /// Carries out the command.
     pub(crate) fn run(self, output: Output) -> Result<Verdict> {
         match self {
+            Command::Train(arguments) => arguments.run(output),
+            Command::Config(arguments) => arguments.run(output),
             Command::Convert(arguments) => arguments.run(output),
             Command::Methods(arguments) => arguments.run(output),
             Command::Report(arguments) => arguments.run(output),

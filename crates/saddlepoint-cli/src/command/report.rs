@@ -20,7 +20,7 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(crate) fn run(self, output: Output) -> Result<Verdict> {
-        let path = report::write(&self.run)?;
+        let (path, _) = report::write(&self.run)?;
         output.object(&json!({ "report": path }))?;
         if !output.json() {
             output.say(format!("report: {}", path.display()))?;

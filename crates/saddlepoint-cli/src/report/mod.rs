@@ -4,20 +4,26 @@
 
 mod axis;
 mod chart;
+mod measure;
 mod page;
 mod panel;
 mod run;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
-/// Writes `report.html` into the run directory and returns its path.
-pub(crate) fn write(directory: &Path) -> Result<PathBuf> {
+pub(crate) use measure::Measure;
+
+/// File beside the others of a run that says what memory it took.
+pub(crate) const COST: &str = "cost.json";
+
+/// Writes `report.html` into the run directory; its path, and what the run changed on held-out data.
+pub(crate) fn write(directory: &Path) -> Result<(PathBuf, Vec<Measure>)> {
     let path = directory.join("report.html");
-    let html = page::render(&run::Run::read(directory)?);
-    saddlepoint_core::atomic::write(&path, html.as_bytes()).context("writing the report")?;
-    Ok(path)
+    let run = run::Run::read(directory)?;
+    saddlepoint_core::atomic::write(&path, page::render(&run).as_bytes())?;
+    Ok((path, measure::measures(&run)))
 }
 
 /// Text as HTML, also inside quoted attributes.

@@ -4,11 +4,15 @@ use std::fmt::Write as _;
 
 use super::chart::Chart;
 use super::escape;
+use super::measure::{self, Measure};
 use super::panel;
 use saddlepoint_lm::tether::{self, Verdict};
 
-use super::run::{Pair, Run, Summary};
+use super::run::{Cost, Run, Sample};
 use crate::output::{bytes, duration, number, word};
+
+/// Samples that are shown at once.
+const SAMPLES: usize = 12;
 
 /// The whole page.
 pub(super) fn render(run: &Run) -> String {
@@ -19,17 +23,13 @@ pub(super) fn render(run: &Run) -> String {
         .or_else(|| run.setting("tether.budget").and_then(|text| text.parse().ok()));
     let (charts, further) = panel::charts(&run.curves, budget);
     let mut body = header(run, tether);
-    if let Some(summary) = summary {
-        body += &measures(summary);
-    }
+    body += &measures(&measure::measures(run));
     if let Some(tether) = tether {
         body += &gauge(tether);
     }
     body += &curves(&charts, &further);
     body += &samples(&run.samples);
-    if let Some(summary) = summary {
-        body += &cost(summary);
-    }
+    body += &cost(&run.cost);
     body += &settings(run);
     format!(
         r#"<!doctype html>
@@ -57,13 +57,16 @@ fn header(run: &Run, tether: Option<&tether::Report>) -> String {
     };
     let method = run.setting("method.name").unwrap_or("run");
     let mut facts = Vec::new();
-    for key in ["model.path", "data.path"] {
+    for key in ["model.path", "model.recipe", "data.path", "data.generate.task"] {
         if let Some(value) = run.setting(key) {
             facts.push(escape(value));
         }
     }
     if let Some(summary) = &run.summary {
         facts.push(format!("{} steps", summary.steps));
+        if summary.model_step != summary.steps {
+            facts.push(format!("ends with the weights of step {}", summary.model_step));
+        }
         facts.push(duration(summary.seconds));
     }
     format!(
@@ -74,26 +77,28 @@ fn header(run: &Run, tether: Option<&tether::Report>) -> String {
     )
 }
 
-/// The held-out measures, before and after.
-fn measures(summary: &Summary) -> String {
+/// What changed on data that was not trained on.
+fn measures(measures: &[Measure]) -> String {
     let mut cards = String::new();
-    for (name, after) in &summary.after {
-        let change = summary.before.get(name).map_or_else(String::new, |before| {
-            format!(r#"<span class="from">{} →</span> "#, number(*before))
-        });
+    for Measure { name, first, last } in measures {
+        let (from, steps) = match first {
+            Some((step, value)) => (
+                format!(r#"<span class="from">{} →</span> "#, number(*value)),
+                format!("steps {step} and {}", last.0),
+            ),
+            None => (String::new(), format!("step {}", last.0)),
+        };
         let _ = write!(
             cards,
-            r#"<div class="card"><p>{}</p><p class="value">{change}{}</p></div>"#,
+            r#"<div class="card"><p>{}</p><p class="value">{from}{}</p><p>{steps}</p></div>"#,
             escape(name),
-            number(*after),
+            number(last.1),
         );
     }
     if cards.is_empty() {
         return cards;
     }
-    format!(
-        r#"<section><h2>Held-out measures, before → after</h2><div class="cards">{cards}</div></section>"#
-    )
+    format!(r#"<section><h2>Before and after</h2><div class="cards">{cards}</div></section>"#)
 }
 
 /// The measured divergence with its interval on a bar that ends beyond the budget.
@@ -159,39 +164,52 @@ fn curves(charts: &[Chart<'_>], further: &[Chart<'_>]) -> String {
     html
 }
 
-fn samples(pairs: &[Pair]) -> String {
-    if pairs.is_empty() {
+/// The first samples; the others are folded away.
+fn samples(samples: &[Sample]) -> String {
+    if samples.is_empty() {
         return String::new();
     }
-    let column = |when: &str, step: u64, text: &str| {
-        format!(r#"<div><p class="when">{when} · step {step}</p><pre>{}</pre></div>"#, escape(text))
-    };
-    let mut html = "<section><h2>Samples</h2>".to_owned();
-    for pair in pairs {
+    let (shown, folded) = samples.split_at(samples.len().min(SAMPLES));
+    let articles = |samples: &[Sample]| samples.iter().fold(String::new(), |html, s| html + &article(s));
+    let mut html = format!("<section><h2>Samples</h2>{}", articles(shown));
+    if !folded.is_empty() {
         let _ = write!(
             html,
-            r#"<article><pre class="prompt">{}</pre><div class="pair">"#,
-            escape(&pair.before.prompt)
+            "<details><summary>{} further samples</summary>{}</details>",
+            folded.len(),
+            articles(folded)
         );
-        html += &column("before", pair.before.step, &pair.before.completion);
-        if pair.after.step > pair.before.step {
-            html += &column("after", pair.after.step, &pair.after.completion);
-        }
-        html += "</div></article>";
     }
     html + "</section>"
 }
 
-fn cost(summary: &Summary) -> String {
-    let memory = rows(summary.memory.iter().map(|(part, size)| (part.as_str(), bytes(*size))));
-    let time = rows(summary.timing.iter().map(|(phase, seconds)| (phase.as_str(), duration(*seconds))));
-    let mut html = String::new();
-    for (title, rows) in [("Memory", memory), ("Time", time)] {
-        if !rows.is_empty() {
-            let _ = write!(html, "<div><h2>{title}</h2><table>{rows}</table></div>");
-        }
+fn article(sample: &Sample) -> String {
+    let column = |when: &str, text: Option<&String>, right: Option<bool>| {
+        let Some(text) = text else { return String::new() };
+        let judged = match right {
+            Some(true) => r#" · <span class="right">right</span>"#,
+            Some(false) => r#" · <span class="wrong">wrong</span>"#,
+            None => "",
+        };
+        format!(r#"<div><p class="when">{when}{judged}</p><pre>{}</pre></div>"#, escape(text))
+    };
+    format!(
+        r#"<article><pre class="prompt">{}</pre><div class="pair">{}{}</div></article>"#,
+        escape(&sample.prompt),
+        column("before", sample.before.as_ref(), sample.before_right),
+        column("after", sample.after.as_ref(), sample.after_right),
+    )
+}
+
+fn cost(cost: &Cost) -> String {
+    let planned = cost.planned.iter().filter_map(|(part, size)| Some((part.as_str(), bytes(size.as_u64()?))));
+    let peak = cost.peak.map(|peak| ("most held by the process", bytes(peak)));
+    let memory = rows(planned.chain(peak));
+    if memory.is_empty() {
+        memory
+    } else {
+        format!("<section><h2>Memory</h2><table>{memory}</table></section>")
     }
-    if html.is_empty() { html } else { format!(r#"<section class="two">{html}</section>"#) }
 }
 
 fn settings(run: &Run) -> String {

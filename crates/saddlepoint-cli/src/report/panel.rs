@@ -20,10 +20,7 @@ const PANELS: &[Panel] = &[
     Panel { noisy: true, ..panel("Loss", &["loss", "eval_loss"]) },
     Panel {
         noisy: true,
-        ..panel(
-            "Implicit rewards",
-            &["rewards/chosen", "rewards/rejected", "rewards/margins", "eval_rewards/margins"],
-        )
+        ..panel("Implicit rewards", &["rewards/chosen", "rewards/rejected", "rewards/margins"])
     },
     Panel {
         noisy: true,
@@ -39,10 +36,17 @@ const PANELS: &[Panel] = &[
     },
     Panel {
         budget: true,
-        noisy: true,
-        ..panel("Divergence from the reference, nats", &["kl", "divergence", "eval_kl"])
+        ..panel(
+            "Divergence from the reference, nats a sequence",
+            &[
+                "tether/divergence",
+                "tether/divergence_low",
+                "tether/divergence_high",
+                "tether/divergence_data",
+            ],
+        )
     },
-    Panel { may_log: true, ..panel("Strength of the tether", &["beta", "multiplier"]) },
+    Panel { may_log: true, ..panel("Strength of the tether", &["tether/beta"]) },
     Panel { noisy: true, ..panel("Log-probabilities, nats", &["logps/chosen", "logps/rejected"]) },
     panel("Learning rate", &["learning_rate"]),
     Panel { may_log: true, noisy: true, ..panel("Gradient norm", &["grad_norm"]) },
@@ -64,12 +68,20 @@ pub(super) fn charts(curves: &[Curve], budget: Option<f64>) -> (Vec<Chart<'_>>, 
             });
         }
     }
-    let further = curves
+    // Of the other metrics, an evaluation's is drawn with the one of training.
+    let others: Vec<&Curve> = curves
         .iter()
-        .filter(|curve| !PANELS.iter().any(|panel| panel.names.contains(&curve.name.as_str())))
+        .filter(|c| !PANELS.iter().any(|panel| panel.names.contains(&c.name.as_str())))
+        .collect();
+    let evaluated =
+        |name: &str| others.iter().find(|c| c.name.strip_prefix("eval_") == Some(name)).map(|c| (*c).clone());
+    let trained = |name: &str| name.strip_prefix("eval_").is_some_and(|n| others.iter().any(|c| c.name == n));
+    let further = others
+        .iter()
+        .filter(|curve| !trained(&curve.name))
         .map(|curve| Chart {
             title: &curve.name,
-            curves: vec![curve.clone()],
+            curves: [Some((*curve).clone()), evaluated(&curve.name)].into_iter().flatten().collect(),
             limit: None,
             may_log: false,
             noisy: false,
@@ -84,7 +96,17 @@ mod tests {
 
     #[test]
     fn every_metric_is_on_exactly_one_chart() {
-        let names = ["loss", "kl", "grad_norm", "num_tokens", "rewards/chosen", "rewards/rejected", "odd"];
+        let names = [
+            "loss",
+            "tether/divergence",
+            "grad_norm",
+            "num_tokens",
+            "rewards/chosen",
+            "rewards/rejected",
+            "odd",
+            "entropy",
+            "eval_entropy",
+        ];
         let curves: Vec<Curve> =
             names.iter().map(|name| Curve { name: (*name).into(), points: vec![(1.0, 1.0)] }).collect();
         let (known, further) = charts(&curves, Some(3.0));
@@ -96,6 +118,6 @@ mod tests {
         assert_eq!(drawn, names);
         let limits: Vec<_> =
             known.iter().filter(|c| c.limit.is_some()).map(|c| c.curves[0].name.as_str()).collect();
-        assert_eq!(limits, ["kl"]);
+        assert_eq!(limits, ["tether/divergence"]);
     }
 }

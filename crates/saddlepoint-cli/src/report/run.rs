@@ -1,13 +1,12 @@
 //! A run directory as the report needs it. A file that is absent leaves its part empty: a report of an
 //! interrupted run shows what there is.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use saddlepoint_lm::tether;
+use saddlepoint_lm::trainer::Summary;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -26,51 +25,38 @@ pub(super) struct Run {
     pub(super) meta: Map<String, Value>,
     /// Every logged metric.
     pub(super) curves: Vec<Curve>,
-    /// Completions of the same prompts at the first and the last step they were drawn at.
-    pub(super) samples: Vec<Pair>,
+    /// Samples before and after training.
+    pub(super) samples: Vec<Sample>,
+    /// Memory, planned and measured.
+    pub(super) cost: Cost,
     /// The outcome; absent while a run has not ended.
     pub(super) summary: Option<Summary>,
 }
 
-/// The outcome of a run.
+/// A line of `samples.jsonl`: what the model says to a prompt before and after training.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Summary {
-    /// Optimizer steps.
-    pub(super) steps: u64,
-    /// Wall time in seconds, over all resumptions.
-    pub(super) seconds: f64,
-    /// Held-out measures before training.
-    pub(super) before: BTreeMap<String, f64>,
-    /// The same measures after it.
-    pub(super) after: BTreeMap<String, f64>,
-    /// The measured divergence.
-    pub(super) tether: Option<tether::Report>,
-    /// Wall time by phase, in seconds.
-    pub(super) timing: BTreeMap<String, f64>,
-    /// Memory by part, in bytes.
-    pub(super) memory: BTreeMap<String, u64>,
-}
-
-/// A line of `samples.jsonl`.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
 pub(super) struct Sample {
-    /// Optimizer steps taken before it was drawn.
-    pub(super) step: u64,
     /// The prompt.
     pub(super) prompt: String,
-    /// The completion.
-    pub(super) completion: String,
+    /// What it said before training.
+    pub(super) before: Option<String>,
+    /// What it says after.
+    pub(super) after: Option<String>,
+    /// Whether that was right, where a rule says what is.
+    pub(super) before_right: Option<bool>,
+    /// The same after.
+    pub(super) after_right: Option<bool>,
 }
 
-/// The first and the last completion of one prompt; equal steps mean that only one was drawn.
-#[derive(Debug)]
-pub(super) struct Pair {
-    /// The earliest.
-    pub(super) before: Sample,
-    /// The latest.
-    pub(super) after: Sample,
+/// What a run cost.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Cost {
+    /// Memory by part, in bytes, as planned before the run.
+    pub(super) planned: Map<String, Value>,
+    /// Most memory that the process held, in bytes; none where the system does not say.
+    pub(super) peak: Option<u64>,
 }
 
 impl Run {
@@ -87,7 +73,8 @@ impl Run {
             config: rows,
             meta: read(directory, "meta.json", json)?.unwrap_or_default(),
             curves: curves(&read(directory, "metrics.jsonl", lines)?.unwrap_or_default()),
-            samples: pairs(read(directory, "samples.jsonl", lines)?.unwrap_or_default()),
+            samples: read(directory, "samples.jsonl", lines)?.unwrap_or_default(),
+            cost: read(directory, super::COST, json)?.unwrap_or_default(),
             summary: read(directory, "summary.json", json)?,
         })
     }
@@ -169,18 +156,6 @@ fn curves(lines: &[Map<String, Value>]) -> Vec<Curve> {
     curves
 }
 
-fn pairs(samples: Vec<Sample>) -> Vec<Pair> {
-    let mut pairs: Vec<Pair> = Vec::new();
-    for sample in samples {
-        match pairs.iter_mut().find(|pair| pair.before.prompt == sample.prompt) {
-            Some(pair) if sample.step > pair.after.step => pair.after = sample,
-            Some(_) => {}
-            None => pairs.push(Pair { before: sample.clone(), after: sample }),
-        }
-    }
-    pairs
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,19 +167,6 @@ mod tests {
         let curves = curves(&lines(text).expect("two complete lines"));
         assert_eq!(curves[0].points, [(1.0, 2.0), (2.0, 1.0)]);
         assert_eq!((curves[1].name.as_str(), curves[1].points.as_slice()), ("kl", &[(2.0, 0.5)][..]));
-    }
-
-    #[test]
-    fn a_prompt_is_shown_at_its_first_and_last_step() {
-        let at = |step, prompt: &str, completion: &str| Sample {
-            step,
-            prompt: prompt.into(),
-            completion: completion.into(),
-        };
-        let pairs = pairs(vec![at(0, "a", "x"), at(0, "b", "y"), at(5, "a", "z"), at(9, "a", "w")]);
-        assert_eq!(pairs.len(), 2);
-        assert_eq!((pairs[0].before.completion.as_str(), pairs[0].after.completion.as_str()), ("x", "w"));
-        assert_eq!(pairs[1].after.step, 0);
     }
 
     #[test]

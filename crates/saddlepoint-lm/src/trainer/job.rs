@@ -146,6 +146,16 @@ impl Job {
         self.method.want().or(tether.map(Tether::want).unwrap_or_default())
     }
 
+    /// The policy before its first step.
+    pub(super) fn policy(&self, tether: Option<&Tether>) -> Result<Policy> {
+        let mut policy = Policy::new(self.model.shape.clone(), self.setup(tether))?;
+        match &self.recipe.model.path {
+            Some(_) => policy.load(self.model.source())?,
+            None => policy.init(&mut Seed::new(self.recipe.train.seed).stream("model/init", &[])),
+        }
+        Ok(policy)
+    }
+
     pub(super) fn eval_batch(&self) -> usize {
         let train = &self.recipe.train;
         train.per_device_eval_batch_size.unwrap_or(train.per_device_train_batch_size)

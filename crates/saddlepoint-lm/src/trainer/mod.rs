@@ -10,6 +10,7 @@ mod checkpoint;
 mod evaluate;
 mod example;
 mod finish;
+mod inspect;
 mod job;
 mod order;
 mod sampling;

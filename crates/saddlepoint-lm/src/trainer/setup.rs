@@ -63,11 +63,7 @@ impl<'a> Run<'a> {
         }
         same_recipe(dir.path(), recipe)?;
 
-        let mut policy = Policy::new(job.model.shape.clone(), job.setup(tether.as_ref()))?;
-        match &job.recipe.model.path {
-            Some(_) => policy.load(job.model.source())?,
-            None => policy.init(&mut seed.stream("model/init", &[])),
-        }
+        let mut policy = job.policy(tether.as_ref())?;
         let trainable = policy.trainable();
         let decayed = trainable.tensors.iter().filter(|spec| spec.decays()).map(TensorSpec::range).collect();
         let mut optimizer = AdamW::new(job.recipe.optimizer.adamw(), trainable.params.len(), decayed)?;
