@@ -1,5 +1,6 @@
 //! `saddle train`.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
@@ -96,10 +97,10 @@ fn conclusion(summary: &Summary, measures: &[Measure]) -> String {
     });
     let mut text = String::new();
     if !measures.is_empty() {
-        text += &format!("{}\n\n", table(["", ">before", ">after"], rows));
+        let _ = writeln!(text, "{}\n", table(["", ">before", ">after"], rows));
     }
     if let Some(tether) = &summary.tether {
-        text += &format!("{}\n\n", judged(tether));
+        let _ = writeln!(text, "{}\n", judged(tether));
     }
     let weights = if summary.model_step == summary.steps {
         String::new()

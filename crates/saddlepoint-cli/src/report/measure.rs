@@ -13,7 +13,11 @@ pub(crate) struct Measure {
     pub(crate) last: (u64, f64),
 }
 
-/// The share of right samples, where a rule says what is right, and every metric of an evaluation.
+/// Metrics of an evaluation that describe rather than judge; they are among the curves.
+const DESCRIBING: [&str; 5] =
+    ["eval_rewards/chosen", "eval_rewards/rejected", "eval_logps/chosen", "eval_logps/rejected", "eval_entropy"];
+
+/// The share of right samples, where a rule says what is right, and the metrics of an evaluation.
 pub(super) fn measures(run: &Run) -> Vec<Measure> {
     let mut measures = Vec::new();
     let end = run.summary.as_ref().map_or(u64::MAX, |summary| summary.model_step);
@@ -27,7 +31,8 @@ pub(super) fn measures(run: &Run) -> Vec<Measure> {
             last: (end, after),
         });
     }
-    for curve in run.curves.iter().filter(|curve| curve.name.starts_with("eval_")) {
+    let judging = |name: &str| name.starts_with("eval_") && !DESCRIBING.contains(&name);
+    for curve in run.curves.iter().filter(|curve| judging(&curve.name)) {
         let points: Vec<(u64, f64)> =
             curve.points.iter().map(|(step, value)| (*step as u64, *value)).collect();
         let Some(last) = points.iter().rev().find(|point| point.0 <= end).or(points.first()) else {
@@ -58,7 +63,8 @@ mod tests {
             curves: vec![
                 curve("loss", &[(1.0, 3.0)]),
                 curve("eval_loss", &[(10.0, 2.0), (20.0, 1.5), (30.0, 1.0)]),
-                curve("eval_entropy", &[(20.0, 0.5)]),
+                curve("eval_entropy", &[(20.0, 2.5)]),
+                curve("eval_reward", &[(20.0, 0.5)]),
             ],
             ..Run::default()
         };
@@ -68,7 +74,7 @@ mod tests {
             [
                 measure("right samples of 8 held-out prompts", Some((0, 0.5)), (20, 0.75)),
                 measure("eval_loss", Some((10, 2.0)), (20, 1.5)),
-                measure("eval_entropy", None, (20, 0.5)),
+                measure("eval_reward", None, (20, 0.5)),
             ]
         );
     }

@@ -170,7 +170,9 @@ fn samples(samples: &[Sample]) -> String {
         return String::new();
     }
     let (shown, folded) = samples.split_at(samples.len().min(SAMPLES));
-    let articles = |samples: &[Sample]| samples.iter().fold(String::new(), |html, s| html + &article(s));
+    let articles = |samples: &[Sample]| {
+        samples.iter().fold(r#"<div class="samples">"#.to_owned(), |html, s| html + &article(s)) + "</div>"
+    };
     let mut html = format!("<section><h2>Samples</h2>{}", articles(shown));
     if !folded.is_empty() {
         let _ = write!(

@@ -1,0 +1,74 @@
+//! `saddle doctor`.
+
+use std::path::PathBuf;
+
+use anstyle::{AnsiColor, Style};
+use anyhow::Result;
+use clap::Args;
+use saddlepoint_lm::data::doctor::{Finding, Piece, Severity};
+use saddlepoint_lm::recipe::Recipe;
+use saddlepoint_lm::trainer::{self, Job};
+use serde_json::json;
+
+use crate::describe;
+use crate::exit::{Usage, Verdict};
+use crate::output::{Output, note};
+
+const TRAINED: Style = AnsiColor::Green.on_default().bold();
+const GIVEN: Style = Style::new().dimmed();
+
+/// Show which tokens a recipe trains, and find what would fail silently
+#[derive(Debug, Args)]
+#[command(after_help = "Example: saddle doctor examples/smollm2-dpo.toml")]
+pub(crate) struct Arguments {
+    /// Recipe (TOML)
+    recipe: PathBuf,
+    /// Change a key of the recipe; may be given several times
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Training examples to show
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    samples: usize,
+}
+
+impl Arguments {
+    pub(crate) fn run(self, output: Output) -> Result<Verdict> {
+        let recipe = Recipe::load(&self.recipe, &self.sets)?;
+        let job = Job::open(&trainer::resolved(&recipe)?)?;
+        let mut findings: Vec<(Severity, String, serde_json::Value)> =
+            job.findings().iter().map(|f| (f.severity(), f.to_string(), json!(f))).collect();
+        if !output.json() {
+            output.say(format!("{}\n", describe::job(&job)?))?;
+            for sequence in job.shown(self.samples) {
+                output.say(format!("{}\n", coloured(&sequence)))?;
+            }
+            output.say(format!("{TRAINED}trained{TRAINED:#} {GIVEN}given{GIVEN:#}\n"))?;
+        }
+        // With nothing to train there is no gradient to look at.
+        if !findings.iter().any(|finding| finding.0 == Severity::Error) {
+            for name in job.unreachable()? {
+                let message = format!("{name} gets no gradient: it would stay as it is");
+                let object = json!({ "finding": "unreachable", "tensor": name });
+                findings.insert(0, (Severity::Error, message, object));
+            }
+        }
+        for (severity, message, object) in &findings {
+            let mut line = json!({ "severity": severity, "message": message });
+            if let (Some(line), Some(object)) = (line.as_object_mut(), object.as_object()) {
+                line.extend(object.clone());
+            }
+            output.object(&line)?;
+            if !output.json() {
+                output.say(format!("{} {message}", badge(*severity)))?;
+            }
+        }
+        let errors = findings.iter().filter(|finding| finding.0 == Severity::Error).count();
+        if errors > 0 {
+            return Err(Usage(format!("{}: {errors} errors; do not train like this", self.recipe.display())).into());
+        }
+        if findings.is_empty() && !output.json() {
+            output.say("nothing looks wrong")?;
+        }
+        Ok(Verdict::Done)
+    }
+}
