@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use saddlepoint_lm::Error;
 use saddlepoint_lm::model::ModelFolder;
 use saddlepoint_lm::recipe::Recipe;
+use saddlepoint_lm::tether::Verdict;
 use saddlepoint_lm::trainer::{Event, Job, Summary, run};
 use serde_json::{Value, json};
 
@@ -373,4 +374,56 @@ fn a_tether_needs_several_prompts() {
     let message = Job::open(&load(place.path(), "file.toml", &[])).expect_err("refused").to_string();
     let expected = "an interval needs at least 2 different prompts to train on and 2 held out, there are 1";
     assert_eq!(message, format!("tether: {expected}"));
+}
+
+#[test]
+fn a_run_that_leaves_its_budget_ends_with_the_last_weights_within_it() {
+    let place = place(str::to_owned);
+    // A controller that does nothing: the divergence grows past the budget.
+    let sets = [
+        "tether.kp=0",
+        "tether.ki=0",
+        "tether.every=1",
+        "tether.budget=0.3",
+        "tether.initial_beta=0.1",
+        "train.lr_scheduler_type=constant",
+        "optimizer.learning_rate=1e-2",
+        "train.max_steps=24",
+    ];
+    let mut held = Vec::new();
+    let summary = run(&load(place.path(), "dpo.toml", &sets), false, &mut |event| {
+        if let Event::Measured { step, verdict: Some(Verdict::Held), .. } = event {
+            held.push(*step);
+        }
+    })
+    .expect("the run ends");
+    let dir = place.path().join("dpo");
+    assert!(summary.model_step < summary.steps && held.contains(&summary.model_step), "{held:?} {summary:?}");
+    assert!(
+        weights(&dir) != fs::read(dir.join("checkpoint-24/model.safetensors")).expect("the last weights")
+    );
+    let tether = summary.tether.expect("a tether");
+    assert_eq!(tether.held, Some(tether.interval[1] <= 0.3));
+    let state: Value =
+        serde_json::from_slice(&fs::read(dir.join("checkpoint-24/state.json")).expect("a file"))
+            .expect("JSON");
+    assert_eq!(state["kept"]["step"], summary.model_step);
+    assert!(dir.join("checkpoint-24/kept.safetensors").is_file());
+}
+
+#[test]
+fn a_tether_holds_a_method_without_a_coefficient_of_its_own() {
+    let runs = ["0.0001", "3.0"].map(|beta| {
+        let place = place(|text| text.replace("name = \"dpo\"\nlabel_smoothing = 0.1", "name = \"sft\""));
+        let beta = format!("tether.beta={beta}");
+        let text =
+            fs::read_to_string(place.path().join("dpo.toml")).expect("a file").replace("budget = 0.5", "");
+        fs::write(place.path().join("dpo.toml"), text).expect("written");
+        let summary = quiet(&load(place.path(), "dpo.toml", &[&beta, "data.generate.right=1.0"]), false);
+        assert!(summary.metrics["tether/divergence_data"].is_number());
+        let tether = summary.tether.expect("a tether");
+        assert_eq!((tether.held, tether.budget), (None, None));
+        tether.measured
+    });
+    assert!(runs[1] < 0.5 * runs[0], "a stronger penalty holds it closer: {runs:?}");
 }
