@@ -50,7 +50,7 @@ fn part(text: &mut String, name: &str, part: &Part) {
         prepared.longest,
     );
     for (reason, (count, first)) in prepared.dropped_by_reason() {
-        let _ = writeln!(text, "        {count} left out: {} (first: line {})", reason.text(), first.line);
+        let _ = writeln!(text, "        left out: {count} x {} (first: line {})", reason.text(), first.line);
     }
     for (count, what) in [
         (prepared.truncated, "cut to data.max_length"),

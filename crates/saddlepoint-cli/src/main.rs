@@ -5,8 +5,10 @@ mod command;
 mod describe;
 mod documented;
 mod exit;
+mod loaded;
 mod output;
 mod report;
+mod scoring;
 mod stop;
 mod watch;
 

@@ -36,6 +36,11 @@ impl Output {
         !self.json && io::stdout().is_terminal()
     }
 
+    /// Whether colours are shown: on a terminal, unless the user does not want them (`NO_COLOR`).
+    pub(crate) fn colours(self) -> bool {
+        !self.json && anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never
+    }
+
     /// A line for people: a result. ANSI styles are dropped where the stream does not show them.
     pub(crate) fn say(self, text: impl Display) -> Result<()> {
         if self.json { note(text) } else { put(anstream::stdout().lock(), format!("{text}\n")) }

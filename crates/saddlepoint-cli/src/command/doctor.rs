@@ -1,18 +1,19 @@
 //! `saddle doctor`.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use anstyle::{AnsiColor, Style};
 use anyhow::Result;
 use clap::Args;
-use saddlepoint_lm::data::doctor::{Finding, Piece, Severity};
+use saddlepoint_lm::data::doctor::{Piece, Severity};
 use saddlepoint_lm::recipe::Recipe;
 use saddlepoint_lm::trainer::{self, Job};
 use serde_json::json;
 
 use crate::describe;
 use crate::exit::{Usage, Verdict};
-use crate::output::{Output, note};
+use crate::output::Output;
 
 const TRAINED: Style = AnsiColor::Green.on_default().bold();
 const GIVEN: Style = Style::new().dimmed();
@@ -40,9 +41,10 @@ impl Arguments {
         if !output.json() {
             output.say(format!("{}\n", describe::job(&job)?))?;
             for sequence in job.shown(self.samples) {
-                output.say(format!("{}\n", coloured(&sequence)))?;
+                output.say(format!("{}\n", shown(&sequence, output.colours())))?;
             }
-            output.say(format!("{TRAINED}trained{TRAINED:#} {GIVEN}given{GIVEN:#}\n"))?;
+            let legend = if output.colours() { "in colour" } else { "in brackets" };
+            output.say(format!("{legend}: trained\n"))?;
         }
         // With nothing to train there is no gradient to look at.
         if !findings.iter().any(|finding| finding.0 == Severity::Error) {
@@ -64,11 +66,51 @@ impl Arguments {
         }
         let errors = findings.iter().filter(|finding| finding.0 == Severity::Error).count();
         if errors > 0 {
-            return Err(Usage(format!("{}: {errors} errors; do not train like this", self.recipe.display())).into());
+            return Err(
+                Usage(format!("{}: {errors} errors; do not train like this", self.recipe.display())).into()
+            );
         }
         if findings.is_empty() && !output.json() {
             output.say("nothing looks wrong")?;
         }
         Ok(Verdict::Done)
+    }
+}
+
+/// Text as the model sees it, the trained parts in colour, or in brackets where there is none.
+fn shown(sequence: &[Piece], colours: bool) -> String {
+    let mut text = String::new();
+    for Piece { text: piece, trained } in sequence {
+        let _ = match (trained, colours) {
+            (true, true) => write!(text, "{TRAINED}{piece}{TRAINED:#}"),
+            (true, false) => write!(text, "[{piece}]"),
+            (false, true) => write!(text, "{GIVEN}{piece}{GIVEN:#}"),
+            (false, false) => write!(text, "{piece}"),
+        };
+    }
+    text
+}
+
+fn badge(severity: Severity) -> String {
+    let (colour, word) = match severity {
+        Severity::Error => (AnsiColor::Red, "error"),
+        Severity::Warning => (AnsiColor::Yellow, "warning"),
+        Severity::Info => (AnsiColor::Cyan, "note"),
+    };
+    let style = colour.on_default().bold();
+    format!("{style}{word}:{style:#}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_trained_is_marked_with_and_without_colours() {
+        let piece = |text: &str, trained| Piece { text: text.to_owned(), trained };
+        let sequence = [piece("<|im_start|>user\nHi", false), piece("Hello.<|im_end|>", true)];
+        assert_eq!(shown(&sequence, false), "<|im_start|>user\nHi[Hello.<|im_end|>]");
+        let coloured = shown(&sequence, true);
+        assert!(coloured.ends_with("\u{1b}[1m\u{1b}[32mHello.<|im_end|>\u{1b}[0m"), "{coloured:?}");
     }
 }

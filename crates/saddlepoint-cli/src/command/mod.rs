@@ -2,8 +2,12 @@
 
 mod config;
 mod convert;
+mod doctor;
+mod eval;
+mod generate;
 mod methods;
 mod report;
+mod score;
 mod train;
 
 use anyhow::Result;
@@ -17,6 +21,10 @@ use crate::output::Output;
 pub(crate) enum Command {
     Train(train::Arguments),
     Config(config::Arguments),
+    Doctor(doctor::Arguments),
+    Eval(eval::Arguments),
+    Generate(generate::Arguments),
+    Score(score::Arguments),
     Convert(convert::Arguments),
     Methods(methods::Arguments),
     Report(report::Arguments),
@@ -28,6 +36,10 @@ impl Command {
         match self {
             Command::Train(arguments) => arguments.run(output),
             Command::Config(arguments) => arguments.run(output),
+            Command::Doctor(arguments) => arguments.run(output),
+            Command::Eval(arguments) => arguments.run(output),
+            Command::Generate(arguments) => arguments.run(output),
+            Command::Score(arguments) => arguments.run(output),
             Command::Convert(arguments) => arguments.run(output),
             Command::Methods(arguments) => arguments.run(output),
             Command::Report(arguments) => arguments.run(output),

@@ -14,8 +14,13 @@ pub(crate) struct Measure {
 }
 
 /// Metrics of an evaluation that describe rather than judge; they are among the curves.
-const DESCRIBING: [&str; 5] =
-    ["eval_rewards/chosen", "eval_rewards/rejected", "eval_logps/chosen", "eval_logps/rejected", "eval_entropy"];
+const DESCRIBING: [&str; 5] = [
+    "eval_rewards/chosen",
+    "eval_rewards/rejected",
+    "eval_logps/chosen",
+    "eval_logps/rejected",
+    "eval_entropy",
+];
 
 /// The share of right samples, where a rule says what is right, and the metrics of an evaluation.
 pub(super) fn measures(run: &Run) -> Vec<Measure> {
