@@ -23,10 +23,10 @@ pub(crate) struct Arguments {
     #[command(subcommand)]
     command: Command,
     /// Print JSON, one object a line, on standard output and everything else on standard error
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 100)]
     pub(crate) json: bool,
     /// Number of threads [default: one per core]; results do not depend on it
-    #[arg(long, global = true, value_name = "N")]
+    #[arg(long, global = true, display_order = 101, value_name = "N")]
     threads: Option<NonZeroUsize>,
 }
 

@@ -20,13 +20,13 @@ use crate::output::Output;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Train(train::Arguments),
-    Config(config::Arguments),
-    Doctor(doctor::Arguments),
-    Eval(eval::Arguments),
     Generate(generate::Arguments),
     Score(score::Arguments),
+    Eval(eval::Arguments),
+    Doctor(doctor::Arguments),
     Convert(convert::Arguments),
     Methods(methods::Arguments),
+    Config(config::Arguments),
     Report(report::Arguments),
 }
 
@@ -35,13 +35,13 @@ impl Command {
     pub(crate) fn run(self, output: Output) -> Result<Verdict> {
         match self {
             Command::Train(arguments) => arguments.run(output),
-            Command::Config(arguments) => arguments.run(output),
-            Command::Doctor(arguments) => arguments.run(output),
-            Command::Eval(arguments) => arguments.run(output),
             Command::Generate(arguments) => arguments.run(output),
             Command::Score(arguments) => arguments.run(output),
+            Command::Eval(arguments) => arguments.run(output),
+            Command::Doctor(arguments) => arguments.run(output),
             Command::Convert(arguments) => arguments.run(output),
             Command::Methods(arguments) => arguments.run(output),
+            Command::Config(arguments) => arguments.run(output),
             Command::Report(arguments) => arguments.run(output),
         }
     }
