@@ -20,11 +20,21 @@ pub(crate) fn job(job: &Job) -> Result<String> {
         shape.hidden,
         shape.vocab,
     );
-    part(&mut text, "train", job.train());
-    if let Some(eval) = job.eval() {
-        part(&mut text, "eval", eval);
+    let (train, eval) = (job.train(), job.eval());
+    part(&mut text, "data", train);
+    match eval {
+        // A share of one file: what was read and left out is that of the whole file, said above.
+        Some(eval) if eval.read == train.read => {}
+        Some(eval) => part(&mut text, "eval", eval),
+        None => {}
     }
-    let _ = writeln!(text, "steps   {}\n", job.steps());
+    let _ = writeln!(
+        text,
+        "steps   {} on {} examples; {} are held out\n",
+        job.steps(),
+        train.len(),
+        eval.map_or(0, Part::len)
+    );
     let rows = memory(&job.memory()?).into_iter().map(|(part, size)| [part, bytes(size)]);
     let _ = write!(text, "{}", table(["memory", ">"], rows));
     Ok(text)
@@ -42,7 +52,7 @@ fn part(text: &mut String, name: &str, part: &Part) {
         text,
         "{name:<7} {}: {} used of {} records ({}), {} tokens of which {} trained, longest {}",
         read.path.display(),
-        part.len(),
+        prepared.used,
         read.records,
         read.body,
         prepared.tokens,

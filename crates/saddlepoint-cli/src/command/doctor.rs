@@ -9,7 +9,7 @@ use clap::Args;
 use saddlepoint_lm::data::doctor::{Piece, Severity};
 use saddlepoint_lm::recipe::Recipe;
 use saddlepoint_lm::trainer::{self, Job};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::describe;
 use crate::exit::{Usage, Verdict};
@@ -36,7 +36,7 @@ impl Arguments {
     pub(crate) fn run(self, output: Output) -> Result<Verdict> {
         let recipe = Recipe::load(&self.recipe, &self.sets)?;
         let job = Job::open(&trainer::resolved(&recipe)?)?;
-        let mut findings: Vec<(Severity, String, serde_json::Value)> =
+        let mut findings: Vec<Line> =
             job.findings().iter().map(|f| (f.severity(), f.to_string(), json!(f))).collect();
         if !output.json() {
             output.say(format!("{}\n", describe::job(&job)?))?;
@@ -48,11 +48,7 @@ impl Arguments {
         }
         // With nothing to train there is no gradient to look at.
         if !findings.iter().any(|finding| finding.0 == Severity::Error) {
-            for name in job.unreachable()? {
-                let message = format!("{name} gets no gradient: it would stay as it is");
-                let object = json!({ "finding": "unreachable", "tensor": name });
-                findings.insert(0, (Severity::Error, message, object));
-            }
+            findings.splice(0..0, unreachable(&job.unreachable()?));
         }
         for (severity, message, object) in &findings {
             let mut line = json!({ "severity": severity, "message": message });
@@ -64,8 +60,7 @@ impl Arguments {
                 output.say(format!("{} {message}", badge(*severity)))?;
             }
         }
-        let errors = findings.iter().filter(|finding| finding.0 == Severity::Error).count();
-        if errors > 0 {
+        if findings.iter().any(|finding| finding.0 == Severity::Error) {
             return Err(
                 Usage(format!("{}: {errors} errors; do not train like this", self.recipe.display())).into()
             );
@@ -75,6 +70,19 @@ impl Arguments {
         }
         Ok(Verdict::Done)
     }
+}
+
+/// Severity, words and numbers of a finding.
+type Line = (Severity, String, Value);
+
+/// The finding about tensors that get no gradient, if there are any.
+fn unreachable(names: &[String]) -> Option<Line> {
+    let first = names.first()?;
+    let message = match names.len() {
+        1 => format!("{first} gets no gradient and would stay as it is"),
+        n => format!("{n} tensors get no gradient and would stay as they are, the first of them {first}"),
+    };
+    Some((Severity::Error, message, json!({ "finding": "unreachable", "tensors": names })))
 }
 
 /// Text as the model sees it, the trained parts in colour, or in brackets where there is none.
@@ -104,6 +112,18 @@ fn badge(severity: Severity) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tensors_without_gradient_are_one_finding() {
+        let names = |n: usize| (0..n).map(|i| format!("layer.{i}")).collect::<Vec<_>>();
+        assert!(unreachable(&names(0)).is_none());
+        let message = |n| unreachable(&names(n)).expect("a finding").1;
+        assert_eq!(message(1), "layer.0 gets no gradient and would stay as it is");
+        assert_eq!(
+            message(3),
+            "3 tensors get no gradient and would stay as they are, the first of them layer.0"
+        );
+    }
 
     #[test]
     fn what_is_trained_is_marked_with_and_without_colours() {
