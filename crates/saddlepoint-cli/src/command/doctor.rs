@@ -61,9 +61,9 @@ impl Arguments {
             }
         }
         if findings.iter().any(|finding| finding.0 == Severity::Error) {
-            return Err(
-                Usage(format!("{}: {errors} errors; do not train like this", self.recipe.display())).into()
-            );
+            let problem =
+                format!("{}: what is marked as error has to be put right first", self.recipe.display());
+            return Err(Usage(problem).into());
         }
         if findings.is_empty() && !output.json() {
             output.say("nothing looks wrong")?;
