@@ -1,9 +1,9 @@
-//! Generated data: sums by a sloppy calculator, for trying everything without a file.
+//! Generated data: a sloppy reader of digits, for trying everything without a file.
 //!
-//! A corpus shows completions of `12+7=` that are right with a known probability; a model trained on it answers
-//! right about that often. Preference pairs then say that right is better. Holding the model to a budget of `b`
-//! nats bounds what the pairs can do: a policy that moves the probability of a right answer from `q` to `p` has a
-//! divergence of at least `p ln(p/q) + (1 − p) ln((1 − p)/(1 − q))`.
+//! A corpus continues `4,9,2,7=` by the largest digit with a known probability, else by another one; a model
+//! trained on it is right about that often. Preference pairs then say that right is better. Holding the model
+//! within a budget bounds what the pairs can do: a policy that moves the probability of a right answer from `q` to
+//! `p` has a divergence of at least `p ln(p/q) + (1 − p) ln((1 − p)/(1 − q))` nats, and can get near that here.
 
 use std::collections::BTreeMap;
 
@@ -30,13 +30,11 @@ pub struct GenerateConfig {
     pub right: f64,
     /// Share of pairs whose preference is wrong, in [0, 1].
     pub noise: f64,
-    /// Largest number that is added, 1 to 99.
-    pub largest: u32,
 }
 
 impl Default for GenerateConfig {
     fn default() -> Self {
-        Self { task: Task::Addition, samples: 2000, eval_samples: 200, right: 0.5, noise: 0.03, largest: 30 }
+        Self { task: Task::Largest, samples: 2000, eval_samples: 200, right: 0.5, noise: 0.03 }
     }
 }
 
@@ -44,9 +42,9 @@ impl Default for GenerateConfig {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Task {
-    /// Sums of two numbers: `12+7=` is continued by `19`.
+    /// The largest of four digits: `4,9,2,7=` is continued by `9`.
     #[default]
-    Addition,
+    Largest,
 }
 
 /// Which part of the data.
@@ -76,18 +74,16 @@ impl GenerateConfig {
         if self.samples == 0 {
             return refuse("samples", "at least 1", &self.samples);
         }
-        if !(1..=99).contains(&self.largest) {
-            return refuse("largest", "in 1 to 99", &self.largest);
-        }
         Ok(())
     }
 
     /// A corpus as JSONL of `prompt` and `completion`; the completion is right with probability `right`.
     pub fn corpus(&self, split: Split, seed: Seed) -> String {
         self.lines(split, seed, "data/generate/corpus", |rng| {
-            let (a, b) = (rng.random_range(0..=self.largest), rng.random_range(0..=self.largest));
-            let completion = if rng.random::<f64>() < self.right { a + b } else { slip(a + b, rng) };
-            Some(json!({ "prompt": format!("{a}+{b}="), "completion": completion.to_string() }))
+            let digits = draw(rng);
+            let right = rng.random::<f64>() < self.right;
+            let completion = if right { largest(digits) } else { slip(largest(digits), rng) };
+            Some(json!({ "prompt": prompt(digits), "completion": completion.to_string() }))
         })
     }
 
@@ -95,15 +91,16 @@ impl GenerateConfig {
     /// prompt in five is only ever in the part for evaluation.
     pub fn pairs(&self, split: Split, seed: Seed) -> String {
         self.lines(split, seed, "data/generate/pairs", |rng| {
-            let (a, b) = (rng.random_range(0..=self.largest), rng.random_range(0..=self.largest));
-            if ((a + 3 * b) % 5 == 0) != (split == Split::Eval) {
+            let digits = draw(rng);
+            let place: u32 = digits.iter().zip(1..).map(|(digit, weight)| digit * weight).sum();
+            if place.is_multiple_of(5) != (split == Split::Eval) {
                 return None;
             }
-            let (right, wrong) = (a + b, slip(a + b, rng));
+            let (right, wrong) = (largest(digits), slip(largest(digits), rng));
             let swap = split == Split::Train && rng.random::<f64>() < self.noise;
             let (chosen, rejected) = if swap { (wrong, right) } else { (right, wrong) };
             let (chosen, rejected) = (chosen.to_string(), rejected.to_string());
-            Some(json!({ "prompt": format!("{a}+{b}="), "chosen": chosen, "rejected": rejected }))
+            Some(json!({ "prompt": prompt(digits), "chosen": chosen, "rejected": rejected }))
         })
     }
 
@@ -128,30 +125,35 @@ impl GenerateConfig {
     }
 }
 
-/// A wrong sum as a sloppy calculator gets it: one off, or a wrong carry.
-fn slip(sum: u32, rng: &mut ChaCha8Rng) -> u32 {
-    match rng.random_range(0..3) {
-        0 => sum + 1,
-        1 if sum > 0 => sum - 1,
-        1 => sum + 2,
-        _ => sum + 10,
-    }
+fn draw(rng: &mut ChaCha8Rng) -> [u32; 4] {
+    std::array::from_fn(|_| rng.random_range(0..10))
+}
+
+fn largest(digits: [u32; 4]) -> u32 {
+    digits.into_iter().max().expect("four digits")
+}
+
+fn prompt([a, b, c, d]: [u32; 4]) -> String {
+    format!("{a},{b},{c},{d}=")
+}
+
+/// Any other digit.
+fn slip(right: u32, rng: &mut ChaCha8Rng) -> u32 {
+    (right + rng.random_range(1..10)) % 10
 }
 
 impl Task {
     /// Whether `completion` is right after `prompt`.
     pub fn verify(self, prompt: &str, completion: &str) -> bool {
-        let sum = || {
-            let (a, b) = prompt.strip_suffix('=')?.split_once('+')?;
-            Some(a.parse::<u32>().ok()? + b.parse::<u32>().ok()?)
-        };
-        sum().is_some_and(|sum| completion == sum.to_string())
+        let right =
+            || prompt.strip_suffix('=')?.split(',').filter_map(|digit| digit.parse::<u32>().ok()).max();
+        right().is_some_and(|right| completion == right.to_string())
     }
 
     /// A `tokenizer.json` with one token a character, for a model that knows only this task.
     pub fn tokenizer_json(self) -> Vec<u8> {
         let specials = [END, UNKNOWN];
-        let tokens = specials.into_iter().map(str::to_owned).chain("0123456789+=".chars().map(String::from));
+        let tokens = specials.into_iter().map(str::to_owned).chain("0123456789,=".chars().map(String::from));
         let vocab: BTreeMap<String, usize> = tokens.enumerate().map(|(id, token)| (token, id)).collect();
         let added = |id: usize, content: &str| {
             json!({
@@ -204,7 +206,7 @@ mod tests {
     fn the_corpus_is_right_as_often_as_asked() {
         let config = GenerateConfig { samples: 4000, right: 0.6, ..GenerateConfig::default() };
         let lines = parse(&config.corpus(Split::Train, Seed::new(1)));
-        let right = |l: &Value| Task::Addition.verify(field(l, "prompt"), field(l, "completion"));
+        let right = |l: &Value| Task::Largest.verify(field(l, "prompt"), field(l, "completion"));
         let share = lines.iter().filter(|l| right(l)).count() as f64 / 4000.0;
         assert!((share - 0.6).abs() < 0.03, "{share}");
         assert_eq!(lines.len(), 4000);
@@ -217,7 +219,7 @@ mod tests {
             parse(&config.pairs(Split::Train, Seed::new(1))),
             parse(&config.pairs(Split::Eval, Seed::new(1))),
         );
-        let right = |l: &Value| Task::Addition.verify(field(l, "prompt"), field(l, "chosen"));
+        let right = |l: &Value| Task::Largest.verify(field(l, "prompt"), field(l, "chosen"));
         let wrong = train.iter().filter(|l| !right(l)).count() as f64 / 3000.0;
         assert!((wrong - 0.03).abs() < 0.01, "{wrong}");
         assert!(eval.iter().all(right), "what is evaluated on has no noise");
@@ -236,20 +238,23 @@ mod tests {
     }
 
     #[test]
-    fn the_rule_takes_the_sum_only() {
-        for (prompt, completion, right) in
-            [("12+7=", "19", true), ("12+7=", "019", false), ("12+7=", "19 ", false), ("12-7=", "5", false)]
-        {
-            assert_eq!(Task::Addition.verify(prompt, completion), right, "{prompt}{completion}");
+    fn the_rule_takes_the_largest_only() {
+        for (prompt, completion, right) in [
+            ("4,9,2,7=", "9", true),
+            ("4,9,2,7=", "7", false),
+            ("4,9,2,7=", "99", false),
+            ("4,9,2,7", "9", false),
+        ] {
+            assert_eq!(Task::Largest.verify(prompt, completion), right, "{prompt}{completion}");
         }
     }
 
     #[test]
     fn one_token_a_character_and_back() {
-        let tokenizer = tokenizers::Tokenizer::from_bytes(Task::Addition.tokenizer_json()).expect("valid");
-        let ids = tokenizer.encode("12+7=19<|endoftext|>", false).expect("encodes").get_ids().to_vec();
-        assert_eq!(ids, [3, 4, 12, 9, 13, 3, 11, 0]);
-        assert_eq!(tokenizer.decode(&ids, true).expect("decodes"), "12+7=19");
+        let tokenizer = tokenizers::Tokenizer::from_bytes(Task::Largest.tokenizer_json()).expect("valid");
+        let ids = tokenizer.encode("1,9,0,7=9<|endoftext|>", false).expect("encodes").get_ids().to_vec();
+        assert_eq!(ids, [3, 12, 11, 12, 2, 12, 9, 13, 11, 0]);
+        assert_eq!(tokenizer.decode(&ids, true).expect("decodes"), "1,9,0,7=9");
         assert_eq!(tokenizer.encode("x", false).expect("encodes").get_ids(), [1]);
         assert_eq!(tokenizer.get_vocab_size(true), 14);
     }
@@ -264,10 +269,6 @@ mod tests {
             (
                 GenerateConfig { samples: 0, ..GenerateConfig::default() },
                 "data.generate.samples: must be at least 1, got 0",
-            ),
-            (
-                GenerateConfig { largest: 100, ..GenerateConfig::default() },
-                "data.generate.largest: must be in 1 to 99, got 100",
             ),
         ] {
             assert_eq!(config.check().expect_err("refused").to_string(), message);

@@ -15,7 +15,7 @@ const BASE: &str = r#"
 [model]
 new = { hidden_size = 32, intermediate_size = 64, num_hidden_layers = 2, num_attention_heads = 2, num_key_value_heads = 1 }
 [data]
-generate = { samples = 200, eval_samples = 20, largest = 9 }
+generate = { samples = 200, eval_samples = 20 }
 [optimizer]
 learning_rate = 1e-2
 [train]
@@ -33,7 +33,7 @@ const DPO: &str = r#"
 [model]
 recipe = "base.toml"
 [data]
-generate = { samples = 120, eval_samples = 30, largest = 9 }
+generate = { samples = 120, eval_samples = 30 }
 [method]
 name = "dpo"
 label_smoothing = 0.1
@@ -41,7 +41,7 @@ label_smoothing = 0.1
 budget = 0.5
 every = 3
 prompts = 4
-final_prompts = 8
+final_prompts = 16
 max_completion_length = 4
 [optimizer]
 learning_rate = 3e-3
@@ -335,10 +335,9 @@ fn a_used_folder_and_a_changed_recipe_are_refused() {
 #[test]
 fn nothing_is_written_before_model_and_data_are_read() {
     let place = place(str::to_owned);
-    fs::write(place.path().join("bad.jsonl"), "{\"prompt\": \"1+1=\", \"completion\": \"2\"}\n{oops\n")
+    fs::write(place.path().join("bad.jsonl"), "{\"prompt\": \"1,1,1,1=\", \"completion\": \"2\"}\n{oops\n")
         .expect("written");
-    let text =
-        BASE.replace("generate = { samples = 200, eval_samples = 20, largest = 9 }", "path = \"bad.jsonl\"");
+    let text = BASE.replace("generate = { samples = 200, eval_samples = 20 }", "path = \"bad.jsonl\"");
     fs::write(place.path().join("bad.toml"), text).expect("written");
     let message =
         run(&load(place.path(), "bad.toml", &[]), false, &mut |_| {}).expect_err("refused").to_string();
@@ -350,8 +349,7 @@ fn nothing_is_written_before_model_and_data_are_read() {
 fn a_fraction_is_held_out_without_sharing_prompts() {
     let place = place(str::to_owned);
     quiet(&load(place.path(), "base.toml", &["train.max_steps=1"]), false);
-    let pair =
-        |i: usize| json!({ "prompt": format!("{}+1=", i % 10), "chosen": "5", "rejected": format!("7{i}") });
+    let pair = |i: usize| json!({ "prompt": format!("{},1,1,1=", i % 10), "chosen": "5", "rejected": format!("7{i}") });
     let pairs: Vec<String> = (0..40).map(|i| pair(i).to_string()).collect();
     fs::write(place.path().join("pairs.jsonl"), pairs.join("\n")).expect("written");
     let text = "[model]\npath = \"base/model\"\n[data]\npath = \"pairs.jsonl\"\neval_fraction = 0.25\n[method]\nname = \"dpo\"\n";
@@ -366,7 +364,7 @@ fn a_fraction_is_held_out_without_sharing_prompts() {
 fn a_tether_needs_several_prompts() {
     let place = place(str::to_owned);
     quiet(&load(place.path(), "base.toml", &["train.max_steps=1"]), false);
-    let pair = json!({ "prompt": "1+1=", "chosen": "2", "rejected": "3" }).to_string();
+    let pair = json!({ "prompt": "1,1,1,1=", "chosen": "2", "rejected": "3" }).to_string();
     fs::write(place.path().join("pairs.jsonl"), &pair).expect("written");
     let text = "[model]\npath = \"base/model\"\n[data]\npath = \"pairs.jsonl\"\neval_path = \"pairs.jsonl\"\n\
                 [method]\nname = \"dpo\"\n[tether]\nbudget = 1.0\n";
