@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use saddlepoint_lm::data::Codec;
-use saddlepoint_lm::engine::{Policy, Reference, Setup, Storage};
+use saddlepoint_lm::engine::{self, Policy, Reference, Setup, Storage};
 use saddlepoint_lm::model::{ModelFolder, adapter};
 use saddlepoint_lm::trainer::codec;
 
@@ -21,6 +21,24 @@ pub(crate) struct ModelArguments {
     /// LoRA adapter to use on it
     #[arg(long, value_name = "FOLDER")]
     pub(crate) adapter: Option<PathBuf>,
+}
+
+/// How the weights are kept while tokens are generated.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Weights {
+    F32,
+    Bf16,
+    Int8,
+}
+
+impl From<Weights> for engine::Weights {
+    fn from(weights: Weights) -> Self {
+        match weights {
+            Weights::F32 => engine::Weights::F32,
+            Weights::Bf16 => engine::Weights::Bf16,
+            Weights::Int8 => engine::Weights::Int8,
+        }
+    }
 }
 
 /// A model's files, opened; no weight is read yet.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anstyle::Style;
 use anyhow::Result;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use saddlepoint_core::progress::Progress;
 use saddlepoint_core::seed::Seed;
 use saddlepoint_lm::data::{
@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::exit::Verdict;
-use crate::loaded::ModelArguments;
+use crate::loaded::{ModelArguments, Weights};
 use crate::output::{Output, note, piece};
 use crate::stop::UntilStop;
 
@@ -70,13 +70,6 @@ pub(crate) struct Arguments {
     weights: Weights,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Weights {
-    F32,
-    Bf16,
-    Int8,
-}
-
 #[derive(Serialize)]
 struct Line<'a> {
     index: usize,
@@ -102,11 +95,7 @@ impl Arguments {
             min_p: self.min_p,
             stop_ids: codec.eos.clone(),
             max_batch: self.batch_size.min(total),
-            weights: match self.weights {
-                Weights::F32 => engine::Weights::F32,
-                Weights::Bf16 => engine::Weights::Bf16,
-                Weights::Int8 => engine::Weights::Int8,
-            },
+            weights: self.weights.into(),
             adapter: self.model.adapter.is_some(),
         };
         let asked: Vec<engine::Prompt> = prompts

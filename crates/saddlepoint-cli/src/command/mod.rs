@@ -1,5 +1,6 @@
 //! The commands, one file each: parse, build, run, print.
 
+mod bench;
 mod config;
 mod convert;
 mod doctor;
@@ -28,6 +29,7 @@ pub(crate) enum Command {
     Methods(methods::Arguments),
     Config(config::Arguments),
     Report(report::Arguments),
+    Bench(bench::Arguments),
 }
 
 impl Command {
@@ -43,6 +45,7 @@ impl Command {
             Command::Methods(arguments) => arguments.run(output),
             Command::Config(arguments) => arguments.run(output),
             Command::Report(arguments) => arguments.run(output),
+            Command::Bench(arguments) => arguments.run(output),
         }
     }
 }
