@@ -8,7 +8,7 @@ use crate::exit::Verdict;
 use crate::loaded::Weights;
 use crate::output::{Output, number, table};
 
-/// Time the engine on this machine, beside what its matrix products and its memory bandwidth alone would need
+/// Time the engine on this machine, as a share of what the machine can do
 #[derive(Debug, Args)]
 #[command(after_help = "Example: saddle bench step --json")]
 pub(crate) struct Arguments {
