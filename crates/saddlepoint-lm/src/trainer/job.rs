@@ -80,14 +80,37 @@ impl Job {
             return Err(Error::Config { key, problem });
         }
         let job = Self { recipe: recipe.clone(), method, model, codec, train, eval };
-        let fewest = job.train.prompts().len().min(job.sampled_prompts().0.len());
-        if recipe.tether.is_some() && fewest < 2 {
+        if recipe.tether.is_some() {
+            job.check_prompts()?;
+        }
+        Ok(job)
+    }
+
+    /// Checks that a divergence can be measured on the prompts.
+    fn check_prompts(&self) -> Result<()> {
+        let refuse = |key: &str, problem| Err(Error::Config { key: key.to_owned(), problem });
+        let all = || self.eval.iter().chain([&self.train]).flat_map(|part| &part.examples);
+        if let Some(long) = all().map(Example::prompt).find(|prompt| !self.fits(prompt)) {
+            let (tokens, context) = (long.len(), self.model.shape.context);
+            let problem = format!(
+                "a prompt of {tokens} tokens and {} of a sample exceed the model's context of {context}: lower it or data.max_length",
+                self.sample_length()
+            );
+            return refuse("tether.max_completion_length", problem);
+        }
+        let fewest = self.train.prompts().len().min(self.sampled_prompts().0.len());
+        if fewest < 2 {
             let problem = format!(
                 "an interval needs at least 2 different prompts to train on and 2 held out, there are {fewest}"
             );
-            return Err(Error::Config { key: "tether".to_owned(), problem });
+            return refuse("tether", problem);
         }
-        Ok(job)
+        Ok(())
+    }
+
+    /// Whether the context has room for a prompt and a sample.
+    fn fits(&self, prompt: &[u32]) -> bool {
+        prompt.len() + self.sample_length() <= self.model.shape.context
     }
 
     /// What it trains on.
@@ -120,11 +143,13 @@ impl Job {
         Ok(Policy::plan(&self.model.shape, &self.setup(self.tether()?.as_ref())))
     }
 
-    /// The prompts that are sampled before and after training, and whether they were kept out of it.
+    /// The prompts that are sampled before and after training, and whether they were kept out of it. Prompts that
+    /// leave no room for a sample in the context are passed over.
     pub(super) fn sampled_prompts(&self) -> (Vec<&[u32]>, bool) {
         let part = self.eval.as_ref().unwrap_or(&self.train);
         let count = self.recipe.tether.as_ref().map_or(self.recipe.train.sample_prompts, |t| t.final_prompts);
         let mut prompts = part.prompts();
+        prompts.retain(|prompt| self.fits(prompt));
         prompts.truncate(count);
         (prompts, self.eval.is_some())
     }

@@ -77,7 +77,8 @@ pub(super) fn train(run: &mut Run, observer: Observer) -> Result<()> {
             metrics.set("epoch", run.epoch());
             log(run, &metrics, observer)?;
         }
-        if run.tether.as_ref().is_some_and(|tether| tether.due(step)) {
+        // Not after the last step: the verdict on it is the one of the end, not the better of two.
+        if step < total && run.tether.as_ref().is_some_and(|tether| tether.due(step)) {
             tighten(run, observer)?;
         }
         let mut best = false;

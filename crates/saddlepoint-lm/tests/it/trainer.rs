@@ -411,13 +411,20 @@ fn a_run_that_leaves_its_budget_ends_with_the_last_weights_within_it() {
 
 #[test]
 fn a_tether_holds_a_method_without_a_coefficient_of_its_own() {
-    let runs = ["0.0001", "3.0"].map(|beta| {
+    let runs = ["0.0001", "30.0"].map(|beta| {
         let place = place(|text| text.replace("name = \"dpo\"\nlabel_smoothing = 0.1", "name = \"sft\""));
         let beta = format!("tether.beta={beta}");
         let text =
             fs::read_to_string(place.path().join("dpo.toml")).expect("a file").replace("budget = 0.5", "");
         fs::write(place.path().join("dpo.toml"), text).expect("written");
-        let summary = quiet(&load(place.path(), "dpo.toml", &[&beta, "data.generate.right=1.0"]), false);
+        let summary = quiet(
+            &load(
+                place.path(),
+                "dpo.toml",
+                &[&beta, "data.generate.right=1.0", "optimizer.learning_rate=1e-2"],
+            ),
+            false,
+        );
         assert!(summary.metrics["tether/divergence_data"].is_number());
         let tether = summary.tether.expect("a tether");
         assert_eq!((tether.held, tether.budget), (None, None));
