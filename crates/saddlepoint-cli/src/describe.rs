@@ -6,7 +6,7 @@ use anyhow::Result;
 use saddlepoint_lm::engine::MemoryPlan;
 use saddlepoint_lm::trainer::{Job, Part};
 
-use crate::output::{bytes, table};
+use crate::output::{bytes, place, table};
 
 /// Model, data and memory of a job.
 pub(crate) fn job(job: &Job) -> Result<String> {
@@ -14,7 +14,7 @@ pub(crate) fn job(job: &Job) -> Result<String> {
     let shape = &model.shape;
     let mut text = format!(
         "model   {}: {:.1} M parameters, {} layers, width {}, vocabulary {}\n",
-        model.path().display(),
+        place(model.path()),
         shape.parameters() as f64 / 1e6,
         shape.layers,
         shape.hidden,
@@ -51,7 +51,7 @@ fn part(text: &mut String, name: &str, part: &Part) {
     let _ = writeln!(
         text,
         "{name:<7} {}: {} used of {} records ({}), {} tokens of which {} trained, longest {}",
-        read.path.display(),
+        place(&read.path),
         prepared.used,
         read.records,
         read.body,

@@ -4,6 +4,7 @@
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use comfy_table::{Cell, CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
@@ -111,6 +112,21 @@ pub(crate) fn number(value: f64) -> String {
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
+/// A path for people: `examples/../runs/a`, as recipes make them, is `runs/a`.
+pub(crate) fn place(path: &Path) -> impl Display {
+    let mut short = PathBuf::new();
+    for part in path.components() {
+        let up = part == Component::ParentDir
+            && matches!(short.components().next_back(), Some(Component::Normal(_)));
+        if up {
+            short.pop();
+        } else {
+            short.push(part);
+        }
+    }
+    short.display().to_string()
+}
+
 /// Bytes in the unit that people read.
 pub(crate) fn bytes(count: u64) -> String {
     match count {
@@ -151,6 +167,18 @@ mod tests {
             (f64::NAN, "NaN"),
         ] {
             assert_eq!(number(value), text);
+        }
+    }
+
+    #[test]
+    fn a_way_down_and_up_again_is_left_out_of_a_path() {
+        for (path, shown) in [
+            ("examples/../runs/a", "runs/a"),
+            ("../runs/a", "../runs/a"),
+            ("a/b/../../c", "c"),
+            ("/x/./y", "/x/y"),
+        ] {
+            assert_eq!(place(Path::new(path)).to_string(), shown);
         }
     }
 

@@ -13,7 +13,7 @@ use saddlepoint_lm::trainer::{Event, Job};
 use serde_json::{Map, json};
 
 use crate::describe;
-use crate::output::{Output, note, number};
+use crate::output::{Output, note, number, place};
 use crate::report;
 
 /// Metrics that a line of progress shows, if they are there.
@@ -68,7 +68,7 @@ impl Watch {
         match event {
             Event::Opened { job, run_dir, resumed } => self.open(job, run_dir, *resumed),
             Event::Reused { run_dir } => {
-                note(format!("{} is complete and is used as it is\n", run_dir.display()))
+                note(format!("{} is complete and is used as it is\n", place(run_dir)))
             }
             Event::Sampling { prompts } => {
                 if let Some(bar) = &self.bar {
@@ -98,7 +98,7 @@ impl Watch {
         let planned = describe::memory(&job.memory()?).into_iter().map(|(part, size)| (part, json!(size)));
         self.run = Some((run_dir.to_owned(), planned.collect()));
         let from = resumed.map_or(String::new(), |step| format!(", continued after step {step}"));
-        self.output.say(format!("run     {}{from}", run_dir.display()))?;
+        self.output.say(format!("run     {}{from}", place(run_dir)))?;
         self.output.say(format!("{}\n", describe::job(job)?))?;
         self.bar = io::stderr().is_terminal().then(|| Progress::new(job.steps(), "train", true));
         Ok(())

@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::exit::Verdict;
-use crate::output::Output;
+use crate::output::{Output, place};
 use crate::report;
 
 /// Write report.html for a run again, also for one that is running or was interrupted
@@ -23,7 +23,7 @@ impl Arguments {
         let (path, _) = report::write(&self.run)?;
         output.object(&json!({ "report": path }))?;
         if !output.json() {
-            output.say(format!("report: {}", path.display()))?;
+            output.say(format!("report  {}", place(&path)))?;
         }
         Ok(Verdict::Done)
     }

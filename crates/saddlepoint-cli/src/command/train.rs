@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::describe;
 use crate::exit::{Diverged, Verdict};
-use crate::output::{Output, duration, number, table, word};
+use crate::output::{Output, duration, number, place, table, word};
 use crate::report::{self, Measure};
 use crate::watch::Watch;
 
@@ -56,8 +56,8 @@ impl Arguments {
         output.object(&object)?;
         if !output.json() {
             output.say(conclusion(&summary, &measures))?;
-            output.say(format!("model   {}", summary.run_dir.join("model").display()))?;
-            output.say(format!("report  {}", path.display()))?;
+            output.say(format!("model   {}", place(&summary.run_dir.join("model"))))?;
+            output.say(format!("report  {}", place(&path)))?;
         }
         Ok(if summary.reached() { Verdict::Done } else { Verdict::Missed })
     }

@@ -11,7 +11,7 @@ pub(crate) const BASE: &str = "\
 [model]
 new = { hidden_size = 32, intermediate_size = 64, num_hidden_layers = 2, num_attention_heads = 2, num_key_value_heads = 1 }
 [data]
-generate = { samples = 200, eval_samples = 20, largest = 9 }
+generate = { samples = 200, eval_samples = 20 }
 [optimizer]
 learning_rate = 1e-2
 [train]
@@ -30,7 +30,7 @@ pub(crate) const PAIRS: &str = "\
 [model]
 recipe = \"base.toml\"
 [data]
-generate = { samples = 120, eval_samples = 30, largest = 9 }
+generate = { samples = 120, eval_samples = 30 }
 [method]
 name = \"dpo\"
 label_smoothing = 0.1
