@@ -47,6 +47,9 @@ pub enum Error {
         /// What to do.
         remedy: String,
     },
+    /// The run plumbing failed: a file could not be read or written, or a setting is wrong.
+    #[error(transparent)]
+    Core(#[from] saddlepoint_core::Error),
     /// Reading or writing failed.
     #[error("{}: {source}", path.display())]
     Io {
@@ -55,4 +58,7 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// An optimizer, schedule or multiplier refused its settings or state.
+    #[error(transparent)]
+    Opt(#[from] saddlepoint_opt::Error),
 }

@@ -1,1 +1,11 @@
-//! Optimizers and multipliers.
+//! Optimizers, schedules and multipliers: what the solvers and the trainers of Saddlepoint share.
+//!
+//! The answer to a constrained problem is a saddle point: low in the parameters ([`optimizer`],
+//! [`schedule`]) and high in the multipliers ([`dual`]).
+
+pub mod dual;
+mod error;
+pub mod optimizer;
+pub mod schedule;
+
+pub use error::{Error, Result};

@@ -79,7 +79,11 @@ impl Target {
 impl LoraConfig {
     /// Factor on the low-rank update.
     pub fn scale(&self) -> f64 {
-        if self.use_rslora { self.lora_alpha / (self.r as f64).sqrt() } else { self.lora_alpha / self.r as f64 }
+        if self.use_rslora {
+            self.lora_alpha / (self.r as f64).sqrt()
+        } else {
+            self.lora_alpha / self.r as f64
+        }
     }
 
     /// The adapter's tensors by their PEFT names, in arena order.

@@ -1,1 +1,132 @@
-//! See the crate page.
+//! Methods: what is minimised. One file each.
+//!
+//! A method is a pure function from per-token statistics to a value and its derivative with respect to each
+//! statistic. It sees no model, draws no random numbers and has no state; so it composes with every layout,
+//! adapter and tether. To add one: its file, and one line in the list at the end of this file.
+
+pub mod dpo;
+mod meta;
+pub mod sft;
+mod sums;
+
+use std::fmt::Debug;
+use std::ops::Range;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use meta::{Family, Meta, Status};
+pub use sums::{Per, Sums};
+
+use crate::Result;
+use crate::engine::{Cotangent, Stats, Want};
+
+/// An objective over a batch of sequences.
+pub trait Method: Debug + Send + Sync {
+    /// Name, paper and summary.
+    fn meta(&self) -> &'static Meta;
+
+    /// What the data must be.
+    fn input(&self) -> Input;
+
+    /// The statistics it reads beside `logp` and `top1`.
+    fn want(&self) -> Want;
+
+    /// Its own coefficient of the divergence from the reference. A method that has one is tethered by moving it;
+    /// one that has none gets the divergence added to its loss.
+    fn beta(&self) -> Option<f64> {
+        None
+    }
+
+    /// Adds the derivative of the loss to `out` (vectors that it needs are grown to the length of
+    /// `view.stats.logp`) and returns the sums behind the metrics, among them `loss`.
+    ///
+    /// The loss of a batch is a sum over its sequences divided by counts of `view.norm`, which are those of the
+    /// whole accumulation: so parts of a batch add up to the batch.
+    fn loss(&self, view: &View, out: &mut Cotangent) -> Sums;
+}
+
+/// What the sequences of a batch are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Input {
+    /// Each sequence is an example of its own.
+    Supervised,
+    /// Sequences `2i` and `2i + 1` are the chosen and the rejected completion of one prompt.
+    Pairs,
+}
+
+/// What a method sees of a batch.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    /// The rows of each sequence in `stats`; none is empty.
+    pub sequences: &'a [Range<usize>],
+    /// The statistics of all rows, in nats.
+    pub stats: &'a Stats,
+    /// The counts to divide by.
+    pub norm: Norm,
+    /// Coefficient of the divergence from the tether, in place of [`Method::beta`].
+    pub beta: Option<f64>,
+}
+
+/// Counts over everything that goes into one optimizer step (or one evaluation).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Norm {
+    /// Predicted tokens.
+    pub tokens: usize,
+    /// Sequences.
+    pub sequences: usize,
+    /// Pairs of sequences.
+    pub pairs: usize,
+}
+
+/// The list: enum variant (its kebab-case form is the method's name), module and configuration.
+macro_rules! methods {
+    ($($variant:ident = $module:ident::$config:ident;)*) => {
+        /// Settings of a method, chosen by `name`.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+        #[serde(tag = "name", rename_all = "kebab-case")]
+        pub enum MethodConfig {
+            $(#[doc = concat!("See [`", stringify!($module), "`].")] $variant($module::$config),)*
+        }
+
+        impl MethodConfig {
+            /// The checked method.
+            ///
+            /// # Errors
+            /// A setting is outside its range.
+            pub fn build(&self) -> Result<Box<dyn Method>> {
+                Ok(match self { $(Self::$variant(c) => Box::new($module::$variant::new(c.clone())?),)* })
+            }
+
+            /// Name, paper and summary.
+            pub fn meta(&self) -> &'static Meta {
+                match self { $(Self::$variant(_) => &$module::META,)* }
+            }
+
+            /// The default settings of every method.
+            pub fn defaults() -> Vec<Self> {
+                vec![$(Self::$variant($module::$config::default()),)*]
+            }
+        }
+
+        /// Every method.
+        pub fn list() -> Vec<&'static Meta> {
+            vec![$(&$module::META,)*]
+        }
+    };
+}
+
+methods! {
+    Sft = sft::SftConfig;
+    Dpo = dpo::DpoConfig;
+}
+
+impl Default for MethodConfig {
+    fn default() -> Self {
+        Self::Sft(sft::SftConfig::default())
+    }
+}
+
+#[cfg(test)]
+mod conformance;

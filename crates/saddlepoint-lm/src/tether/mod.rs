@@ -1,1 +1,345 @@
-//! See the crate page.
+//! The tether: holds a policy to its reference, with a coefficient (`beta`) or within a budget (`budget`).
+//!
+//! # What is held
+//! The divergence `D` of the policy from the reference in **nats per sequence, on the policy's own samples**:
+//! for each prompt sequences are sampled at temperature 1, and the exact divergence of the two next-token
+//! distributions is summed over the tokens of each. For the reverse KL this is, in expectation, the KL of whole
+//! sequences (chain rule), with less variance than the log-ratio of the samples. See [`Measurement`].
+//!
+//! # Form
+//! `beta`: a constant coefficient. `budget`: `D <= budget` with the multiplier of [`saddlepoint_opt::dual`],
+//! updated every `every` optimizer steps from a fresh measurement. Where the coefficient `β` acts depends on the
+//! method: one with its own β (DPO: `max E r − β KL` solved for the policy) gets this one; to any other, the
+//! term `β · D` is added, on the batch's own rows.
+//!
+//! # The controller
+//! With `e = u / (0.9 budget) − 1`, where `u` is the upper end of the measurement's 95 % interval:
+//! ```text
+//! ln β = I + kp ξ,   I ← I + ki e,   ξ: moving average of e (νPI, see `saddlepoint_opt::dual`)
+//! ```
+//! - *Logarithm*, because the right order of magnitude of β is not known, and `e` without unit, so that the
+//!   gains mean the same for every budget.
+//! - *Upper end*, because that is what the verdict at the end is about: few prompts make it careful. A controller
+//!   ends on either side of its aim, hence the 0.9.
+//! - `D` starts at 0 and grows. With DPO nothing draws a policy back whose pairs are all fitted (the sigmoid is
+//!   saturated), so the budget has to be approached from below. The proportional part does this: it weakens β by
+//!   `e^−kp` far below the budget and strengthens it on the way, before the budget is passed. `I` starts at
+//!   `ln 1.5/√budget`: a divergence of `D` nats goes with margins of about `2√D` nats, and the sigmoid saturates
+//!   where β times the margin is about 3. The integral corrects that guess.
+//! - `label_smoothing > 0` gives DPO a finite optimum `β · margin = ln((1 − ε)/ε)`, so that a higher β does draw
+//!   the policy back. It is recommended with a budget.
+//! - β never falls below the method's own: a budget that does not bind changes nothing.
+//!
+//! # The end
+//! The trainer keeps the latest iterate whose measurement was [`Verdict::Held`]. The last iterate is measured on
+//! held-out prompts; unless it is held, the run ends with the kept one, measured afresh (never with the
+//! measurement that selected it).
+
+mod measure;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use saddlepoint_opt::dual::{Duals, NuPi, Scale, at_most};
+
+pub use measure::{Measurement, Sampled, Verdict};
+
+use crate::engine::{Cotangent, Divergence, Want};
+use crate::method::{Method, Per, Sums, View};
+use crate::{Error, Result};
+
+/// How far the policy may go from its reference. Exactly one of `beta` and `budget` is given.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TetherConfig {
+    /// The divergence, exact over the vocabulary.
+    pub divergence: Divergence,
+    /// What the policy is held to.
+    pub reference: Anchor,
+    /// Constant coefficient of the divergence, > 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub beta: Option<f64>,
+    /// Largest divergence, in nats per sequence on the policy's own samples, > 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<f64>,
+    /// Optimizer steps between two measurements (budget only).
+    pub every: u64,
+    /// Prompts of one measurement while training, at least 2; all there are if fewer.
+    pub prompts: usize,
+    /// Held-out prompts of the measurement at the end, at least 2; all there are if fewer.
+    pub final_prompts: usize,
+    /// Samples a prompt.
+    pub samples: usize,
+    /// Longest sample, in tokens; the divergence counts up to there, and samples cut there are reported.
+    pub max_completion_length: usize,
+    /// First coefficient at the budget. Without it: `1.5 / sqrt(budget)`, but not below the method's beta; 0.05
+    /// for a method that has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initial_beta: Option<f64>,
+    /// Proportional gain on `ln beta`.
+    pub kp: f64,
+    /// Integral gain on `ln beta`, a measurement.
+    pub ki: f64,
+    /// Weight of the past in the average that the proportional part sees, in [0, 1).
+    pub nu: f64,
+}
+
+impl Default for TetherConfig {
+    fn default() -> Self {
+        Self {
+            divergence: Divergence::default(),
+            reference: Anchor::default(),
+            beta: None,
+            budget: None,
+            every: 10,
+            prompts: 32,
+            final_prompts: 256,
+            samples: 1,
+            max_completion_length: 128,
+            initial_beta: None,
+            kp: 2.0,
+            ki: 0.05,
+            nu: 0.0,
+        }
+    }
+}
+
+/// What the policy is held to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Anchor {
+    /// The policy as it was before the first step.
+    #[default]
+    Initial,
+}
+
+/// Whether the coefficient is given or follows from a budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Form {
+    /// Given.
+    Penalty,
+    /// Follows from a budget.
+    Budget,
+}
+
+/// First coefficient for a method without its own beta.
+const ADDED_BETA: f64 = 0.05;
+/// Range of the coefficient around its first value.
+const RANGE: f64 = 1e3;
+/// Share of the budget that the controller aims at.
+const AIM: f64 = 0.9;
+
+/// The tether of a run.
+#[derive(Debug, Clone)]
+pub struct Tether {
+    config: TetherConfig,
+    /// Whether the coefficient goes into the method instead of beside it.
+    own: bool,
+    duals: Option<Duals>,
+}
+
+impl Tether {
+    /// The tether of `config` on `method`.
+    ///
+    /// # Errors
+    /// A setting is outside its range, or not exactly one of `beta` and `budget` is given.
+    pub fn new(config: TetherConfig, method: &dyn Method) -> Result<Self> {
+        config.check()?;
+        let mut tether = Self { own: method.beta().is_some(), duals: None, config };
+        if let Some(budget) = tether.config.budget {
+            let lower = method.beta();
+            let guess = lower.map_or(ADDED_BETA, |beta| beta.max(1.5 / budget.sqrt()));
+            let initial = tether.config.initial_beta.unwrap_or(guess);
+            let rule = NuPi {
+                kp: tether.config.kp,
+                ki: tether.config.ki,
+                nu: tether.config.nu,
+                initial,
+                lower: lower.unwrap_or(initial / RANGE),
+                upper: Some(initial * RANGE),
+                scale: Scale::Log,
+            };
+            let refuse = |e: saddlepoint_opt::Error| match e {
+                saddlepoint_opt::Error::Setting { key: "initial", .. } => {
+                    let least = lower.unwrap_or_default();
+                    setting("initial_beta", format!("must be at least method.beta = {least}, got {initial}"))
+                }
+                saddlepoint_opt::Error::Setting { key, problem } => setting(key, problem),
+                other => other.into(),
+            };
+            let mut duals = Duals::new([at_most("divergence", 1.0)], rule).map_err(refuse)?;
+            // Before the first step the policy is the reference: a measurement that needs no samples.
+            duals.update(&[0.0])?;
+            tether.duals = Some(duals);
+        }
+        Ok(tether)
+    }
+
+    /// Its settings.
+    pub fn config(&self) -> &TetherConfig {
+        &self.config
+    }
+
+    /// Penalty or budget.
+    pub fn form(&self) -> Form {
+        if self.duals.is_some() { Form::Budget } else { Form::Penalty }
+    }
+
+    /// The coefficient of the divergence now.
+    pub fn beta(&self) -> f64 {
+        match &self.duals {
+            Some(duals) => duals.multipliers()[0],
+            None => self.config.beta.expect("checked: a beta where there is no budget"),
+        }
+    }
+
+    /// The coefficient for [`View::beta`]: only of a method that has its own.
+    pub fn method_beta(&self) -> Option<f64> {
+        self.own.then(|| self.beta())
+    }
+
+    /// The statistics it reads of a training batch.
+    pub fn want(&self) -> Want {
+        Want { divergence: (!self.own).then_some(self.config.divergence), ..Want::default() }
+    }
+
+    /// For a method without its own beta: adds `β · D` of the batch's rows, a mean over sequences, to the
+    /// cotangent, and to `sums` the metric `tether/divergence_data` (nats a sequence).
+    pub fn penalize(&self, view: &View, out: &mut Cotangent, sums: &mut Sums) {
+        if self.own {
+            return;
+        }
+        let weight = self.beta() / view.norm.sequences as f64;
+        out.divergence.resize(view.stats.divergence.len(), 0.0);
+        for row in view.sequences.iter().cloned().flatten() {
+            out.divergence[row] += weight;
+            sums.add("tether/divergence_data", view.stats.divergence[row], Per::Sequence);
+        }
+    }
+
+    /// Whether a measurement is due after optimizer step `step`, counted from 1.
+    pub fn due(&self, step: u64) -> bool {
+        self.duals.is_some() && step.is_multiple_of(self.config.every)
+    }
+
+    /// Moves the coefficient after a measurement.
+    ///
+    /// # Errors
+    /// The measurement is not finite.
+    pub fn observe(&mut self, measured: &Measurement) -> Result<()> {
+        if let (Some(duals), Some(budget)) = (&mut self.duals, self.config.budget) {
+            duals.update(&[measured.interval[1] / (AIM * budget)])?;
+        }
+        Ok(())
+    }
+
+    /// The verdict on a measurement; none without a budget.
+    pub fn verdict(&self, measured: &Measurement) -> Option<Verdict> {
+        self.config.budget.map(|budget| measured.verdict(budget))
+    }
+
+    /// State of the multiplier, for a checkpoint.
+    pub fn duals(&self) -> Option<&Duals> {
+        self.duals.as_ref()
+    }
+
+    /// Continues from a checkpoint.
+    pub fn restore(&mut self, duals: Option<Duals>) {
+        self.duals = duals;
+    }
+
+    /// What the run reports at its end.
+    pub fn report(&self, measured: &Measurement) -> Report {
+        let verdict = self.verdict(measured);
+        Report {
+            divergence: self.config.divergence,
+            reference: self.config.reference,
+            form: self.form(),
+            beta: self.beta(),
+            budget: self.config.budget,
+            measured: measured.mean,
+            interval: measured.interval,
+            held: verdict.map(|v| v == Verdict::Held),
+            verdict,
+            prompts: measured.prompts,
+            samples: measured.samples,
+            truncated: measured.truncated,
+        }
+    }
+}
+
+/// The end of a tethered run. `measured` and `interval` are nats per sequence.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Which divergence.
+    pub divergence: Divergence,
+    /// From what.
+    pub reference: Anchor,
+    /// Penalty or budget.
+    pub form: Form,
+    /// The last coefficient.
+    pub beta: f64,
+    /// The budget, if there is one.
+    pub budget: Option<f64>,
+    /// Mean over held-out prompts.
+    pub measured: f64,
+    /// Its 95 % confidence interval.
+    pub interval: [f64; 2],
+    /// Whether the whole interval is within the budget; nothing without a budget.
+    pub held: Option<bool>,
+    /// The same in three values.
+    pub verdict: Option<Verdict>,
+    /// Prompts measured.
+    pub prompts: usize,
+    /// Samples measured.
+    pub samples: usize,
+    /// Samples cut at `max_completion_length`.
+    pub truncated: usize,
+}
+
+fn setting(key: &str, problem: String) -> Error {
+    Error::Config { key: format!("tether.{key}"), problem }
+}
+
+impl TetherConfig {
+    fn check(&self) -> Result<()> {
+        let positive = |key, value: Option<f64>| match value {
+            Some(v) if !(v > 0.0 && v.is_finite()) => Err(setting(key, format!("must be > 0, got {v}"))),
+            _ => Ok(()),
+        };
+        match (self.beta, self.budget) {
+            (None, None) => {
+                let problem =
+                    "needs either `budget` (nats per sequence) or `beta` (a coefficient)".to_owned();
+                return Err(Error::Config { key: "tether".to_owned(), problem });
+            }
+            (Some(_), Some(_)) => {
+                let problem = "takes `budget` or `beta`, not both; remove one".to_owned();
+                return Err(Error::Config { key: "tether".to_owned(), problem });
+            }
+            _ => {}
+        }
+        positive("beta", self.beta)?;
+        positive("budget", self.budget)?;
+        positive("initial_beta", self.initial_beta)?;
+        for (key, value, least, default) in [
+            ("every", self.every as usize, 1, 10),
+            ("prompts", self.prompts, 2, 32),
+            ("final_prompts", self.final_prompts, 2, 256),
+            ("samples", self.samples, 1, 1),
+            ("max_completion_length", self.max_completion_length, 1, 128),
+        ] {
+            if value < least {
+                return Err(setting(
+                    key,
+                    format!("must be at least {least}, got {value} (default {default})"),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

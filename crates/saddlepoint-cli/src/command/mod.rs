@@ -1,0 +1,51 @@
+//! The commands, one file each: parse, build, run, print.
+
+mod bench;
+mod config;
+mod convert;
+mod doctor;
+mod eval;
+mod generate;
+mod methods;
+mod report;
+mod score;
+mod train;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+use crate::exit::Verdict;
+use crate::output::Output;
+
+/// What `saddle` can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Train(train::Arguments),
+    Generate(generate::Arguments),
+    Score(score::Arguments),
+    Eval(eval::Arguments),
+    Doctor(doctor::Arguments),
+    Convert(convert::Arguments),
+    Methods(methods::Arguments),
+    Config(config::Arguments),
+    Report(report::Arguments),
+    Bench(bench::Arguments),
+}
+
+impl Command {
+    /// Carries out the command.
+    pub(crate) fn run(self, output: Output) -> Result<Verdict> {
+        match self {
+            Command::Train(arguments) => arguments.run(output),
+            Command::Generate(arguments) => arguments.run(output),
+            Command::Score(arguments) => arguments.run(output),
+            Command::Eval(arguments) => arguments.run(output),
+            Command::Doctor(arguments) => arguments.run(output),
+            Command::Convert(arguments) => arguments.run(output),
+            Command::Methods(arguments) => arguments.run(output),
+            Command::Config(arguments) => arguments.run(output),
+            Command::Report(arguments) => arguments.run(output),
+            Command::Bench(arguments) => arguments.run(output),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! A model ready to be asked: weights in the engine, tokenizer and chat template beside them.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use saddlepoint_lm::data::Codec;
+use saddlepoint_lm::engine::{self, Policy, Reference, Setup, Storage};
+use saddlepoint_lm::model::{ModelFolder, adapter};
+use saddlepoint_lm::trainer::codec;
+
+use crate::exit::Usage;
+use crate::output::note;
+
+/// Which model is asked.
+#[derive(Debug, Args)]
+pub(crate) struct ModelArguments {
+    /// Hugging Face folder or GGUF file
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) model: PathBuf,
+    /// LoRA adapter to use on it
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) adapter: Option<PathBuf>,
+}
+
+/// How the weights are kept while tokens are generated.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Weights {
+    F32,
+    Bf16,
+    Int8,
+}
+
+impl From<Weights> for engine::Weights {
+    fn from(weights: Weights) -> Self {
+        match weights {
+            Weights::F32 => engine::Weights::F32,
+            Weights::Bf16 => engine::Weights::Bf16,
+            Weights::Int8 => engine::Weights::Int8,
+        }
+    }
+}
+
+/// A model's files, opened; no weight is read yet.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) folder: ModelFolder,
+    pub(crate) codec: Codec,
+    adapter: Option<adapter::Adapter>,
+}
+
+impl ModelArguments {
+    pub(crate) fn open(&self) -> Result<Opened> {
+        let folder = ModelFolder::open(&self.model)?;
+        let codec = codec(&folder)?;
+        let adapter = self.adapter.as_ref().map(|path| adapter::read(path, &folder.shape)).transpose()?;
+        Ok(Opened { folder, codec, adapter })
+    }
+}
+
+impl Opened {
+    /// The policy with its weights, for passes of at most `room.0` tokens and `room.1` predictions.
+    ///
+    /// With a `reference` divergences from that model can be asked for.
+    pub(crate) fn policy(&self, reference: Option<&Path>, room: (usize, usize)) -> Result<Policy> {
+        let from = reference.map(ModelFolder::open).transpose()?;
+        let kind = match (&from, &self.adapter) {
+            (None, _) => Reference::None,
+            (Some(_), None) => Reference::Copy,
+            (Some(from), Some(_)) if from.path() == self.folder.path() => Reference::AdapterOff,
+            (Some(from), Some(_)) => {
+                let problem = format!(
+                    "with --adapter the reference is the model without it ({}), not {}; merge the adapter first: \
+                     saddle convert MODEL OUT --merge ADAPTER",
+                    self.folder.path().display(),
+                    from.path().display(),
+                );
+                return Err(Usage(problem).into());
+            }
+        };
+        if let Some(from) = from.as_ref().filter(|from| from.shape != self.folder.shape) {
+            let problem = format!(
+                "{} and {} have different shapes",
+                self.folder.path().display(),
+                from.path().display()
+            );
+            return Err(Usage(problem).into());
+        }
+        for name in self.folder.source().unused(&self.folder.shape.tensors()) {
+            note(format!("{}: tensor {name} is not used", self.folder.path().display()))?;
+        }
+        let setup = Setup {
+            lora: self.adapter.as_ref().map(|adapter| adapter.config.clone()),
+            frozen: Storage::F32,
+            reference: kind,
+            recompute: false,
+            max_tokens: room.0,
+            max_rows: room.1,
+        };
+        let mut policy = Policy::new(self.folder.shape.clone(), setup)?;
+        if let (Some(from), Reference::Copy) = (&from, kind) {
+            // The reference is what is loaded; the policy's own weights then take the place of its parameters.
+            policy.load(from.source())?;
+            let trainable = policy.trainable();
+            for spec in trainable.tensors {
+                self.folder.source().read(spec, &mut trainable.params[spec.range()])?;
+            }
+        } else {
+            policy.load(self.folder.source())?;
+        }
+        if let Some(adapter) = &self.adapter {
+            policy.load_adapter(adapter.source())?;
+        }
+        Ok(policy)
+    }
+}

@@ -1,0 +1,11 @@
+//! The real binary on small inputs: what it prints, its exit codes, and what it leaves on the disk.
+
+mod ask;
+mod bad_input;
+mod convert;
+mod help;
+mod machine_output;
+mod model;
+mod saddle;
+mod slow_resume;
+mod train;

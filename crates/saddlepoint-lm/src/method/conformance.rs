@@ -1,0 +1,113 @@
+//! What every method in the list has to satisfy.
+
+use rand::RngExt;
+use saddlepoint_core::seed::Seed;
+
+use super::*;
+
+const SEQUENCES: usize = 8;
+
+/// A statistic and its cotangent.
+type Pick = (fn(&mut Stats) -> &mut Vec<f64>, fn(&Cotangent) -> &Vec<f64>);
+
+fn batch() -> (Vec<Range<usize>>, Stats) {
+    let mut rng = Seed::new(7).stream("method/conformance", &[]);
+    let mut sequences = Vec::new();
+    let mut stats = Stats::default();
+    for _ in 0..SEQUENCES {
+        let from = stats.logp.len();
+        for _ in 0..rng.random_range(1..6) {
+            stats.logp.push(-rng.random_range(0.0..3.0));
+            stats.ref_logp.push(-rng.random_range(0.0..3.0));
+            stats.entropy.push(rng.random_range(0.0..2.0));
+            stats.divergence.push(rng.random_range(0.0..1.0));
+            stats.top1.push(rng.random());
+        }
+        sequences.push(from..stats.logp.len());
+    }
+    (sequences, stats)
+}
+
+fn norm(sequences: &[Range<usize>]) -> Norm {
+    let tokens = sequences.iter().map(ExactSizeIterator::len).sum();
+    Norm { tokens, sequences: sequences.len(), pairs: sequences.len() / 2 }
+}
+
+fn value(method: &dyn Method, view: &View) -> f64 {
+    let means = method.loss(view, &mut Cotangent::default()).means(view.norm);
+    means.iter().find(|(name, _)| *name == "loss").expect("every method reports its loss").1
+}
+
+#[test]
+fn the_cotangent_is_the_derivative_of_the_loss() {
+    let (sequences, stats) = batch();
+    let norm = norm(&sequences);
+    for config in MethodConfig::defaults() {
+        let method = config.build().expect("defaults are valid");
+        for beta in [None, method.beta().map(|beta| 7.0 * beta)] {
+            let mut out = Cotangent::default();
+            method.loss(&View { sequences: &sequences, stats: &stats, norm, beta }, &mut out);
+            let statistics: [Pick; 3] = [
+                (|s| &mut s.logp, |c| &c.logp),
+                (|s| &mut s.entropy, |c| &c.entropy),
+                (|s| &mut s.divergence, |c| &c.divergence),
+            ];
+            for (statistic, cotangent) in statistics {
+                for row in 0..stats.logp.len() {
+                    let at = |step: f64| {
+                        let mut stats = stats.clone();
+                        statistic(&mut stats)[row] += step;
+                        value(&*method, &View { sequences: &sequences, stats: &stats, norm, beta })
+                    };
+                    let numeric = (at(1e-5) - at(-1e-5)) / 2e-5;
+                    let exact = cotangent(&out).get(row).copied().unwrap_or(0.0);
+                    let name = method.meta().name;
+                    assert!((numeric - exact).abs() < 1e-8, "{name}, row {row}: {exact} against {numeric}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn one_batch_of_eight_is_eight_of_one() {
+    let (sequences, stats) = batch();
+    let norm = norm(&sequences);
+    for config in MethodConfig::defaults() {
+        let method = config.build().expect("defaults are valid");
+        let size = if method.input() == Input::Pairs { 2 } else { 1 };
+        let mut whole = Cotangent::default();
+        let all = method.loss(&View { sequences: &sequences, stats: &stats, norm, beta: None }, &mut whole);
+        let (mut parts, mut merged) = (Cotangent::default(), Sums::default());
+        for part in sequences.chunks(size) {
+            merged
+                .merge(&method.loss(&View { sequences: part, stats: &stats, norm, beta: None }, &mut parts));
+        }
+        assert_eq!(whole, parts, "{}", method.meta().name);
+        assert_eq!(all.means(norm).len(), merged.means(norm).len());
+        for ((name, a), (other, b)) in all.means(norm).into_iter().zip(merged.means(norm)) {
+            assert!(name == other && (a - b).abs() <= 1e-12 * a.abs().max(1.0), "{name}: {a} against {b}");
+        }
+    }
+}
+
+#[test]
+fn a_method_is_named_in_a_recipe_as_in_the_table() {
+    for (config, meta) in MethodConfig::defaults().into_iter().zip(list()) {
+        let text = toml::to_string(&config).expect("serialises");
+        assert!(text.contains(&format!("name = \"{}\"", meta.name)), "{text}");
+        assert_eq!(toml::from_str::<MethodConfig>(&text).expect("parses"), config);
+        assert_eq!(config.meta(), meta);
+        assert_eq!(config.build().expect("defaults are valid").meta(), meta);
+        assert!(meta.learning_rate > 0.0 && !meta.summary.is_empty());
+    }
+}
+
+#[test]
+fn unknown_settings_are_refused() {
+    let error =
+        toml::from_str::<MethodConfig>("name = \"dpo\"\nbetta = 0.2").expect_err("refused").to_string();
+    assert!(error.contains("unknown field `betta`"), "{error}");
+    let error = toml::from_str::<MethodConfig>("name = \"ppo\"").expect_err("refused").to_string();
+    assert!(error.contains("unknown variant `ppo`, expected `sft` or `dpo`"), "{error}");
+}

@@ -1,0 +1,42 @@
+//! What a method says about itself.
+
+use serde::Serialize;
+
+/// One row of the table of methods.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Meta {
+    /// Name in a recipe.
+    pub name: &'static str,
+    /// What it learns from.
+    pub family: Family,
+    /// Where it was published.
+    pub paper: &'static str,
+    /// How far it is to be trusted.
+    pub status: Status,
+    /// Reproduction of its paper, where there is one (`saddle reproduce SLUG`).
+    pub slug: Option<&'static str>,
+    /// One line.
+    pub summary: &'static str,
+    /// Learning rate where a recipe gives none: TRL's default for the method.
+    pub learning_rate: f64,
+}
+
+/// What a method learns from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Family {
+    /// Texts to imitate.
+    Supervised,
+    /// Pairs of a better and a worse completion.
+    Preferences,
+}
+
+/// How far a method is to be trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Its settings may change.
+    Preview,
+    /// Checked against its peer; its settings stay.
+    Stable,
+}

@@ -1,0 +1,128 @@
+//! A recipe: everything that decides a run, in one TOML file.
+//!
+//! ```toml
+//! [model]
+//! path = "SmolLM2-135M-Instruct"
+//! lora = { r = 16 }
+//! [data]
+//! path = "pairs.jsonl"
+//! eval_fraction = 0.1
+//! [method]
+//! name = "dpo"
+//! label_smoothing = 0.1
+//! [tether]
+//! budget = 3.0
+//! [train]
+//! output_dir = "runs/first"
+//! max_steps = 200
+//! ```
+//! Where a key exists in TRL or transformers it has that name. Paths are relative to the recipe file.
+
+mod data;
+mod model;
+mod train;
+
+use std::path::{Path, PathBuf};
+
+use saddlepoint_core::config;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use data::DataConfig;
+pub use model::{Family, FrozenDtype, ModelConfig, NewModel};
+pub use train::{Algorithm, OptimizerConfig, TrainConfig};
+
+use crate::method::MethodConfig;
+use crate::tether::TetherConfig;
+use crate::{Error, Result};
+
+/// The configuration of a run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Recipe {
+    /// What is trained.
+    pub model: ModelConfig,
+    /// What it is trained on.
+    pub data: DataConfig,
+    /// What is minimised; `name` chooses the method.
+    pub method: MethodConfig,
+    /// How far the policy may go from its reference. Without it nothing holds the policy but the method itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tether: Option<TetherConfig>,
+    /// How parameters are updated.
+    pub optimizer: OptimizerConfig,
+    /// How long, in what portions, and what is written where.
+    pub train: TrainConfig,
+}
+
+impl Recipe {
+    /// Reads a recipe, changes it by `KEY=VALUE` options, and checks it. Relative paths (those of the options
+    /// too) start at the recipe's folder.
+    ///
+    /// # Errors
+    /// The file is not a recipe, or a setting is outside its range or contradicts another.
+    pub fn load(file: &Path, sets: &[String]) -> Result<Self> {
+        let mut recipe: Recipe = config::load(Some(file), sets)?;
+        let folder = file.parent().unwrap_or(Path::new(""));
+        for path in recipe.paths() {
+            *path = folder.join(&*path);
+        }
+        recipe.check()?;
+        Ok(recipe)
+    }
+
+    /// Checks what no type can say.
+    ///
+    /// # Errors
+    /// A setting is outside its range or contradicts another.
+    pub fn check(&self) -> Result<()> {
+        self.model.check()?;
+        self.data.check()?;
+        self.optimizer.check()?;
+        self.train.check()?;
+        self.method.build()?;
+        let held_out = self.data.has_eval();
+        if self.tether.is_some() && !held_out {
+            let problem = "is measured on held-out prompts: set data.eval_path or data.eval_fraction";
+            return Err(refused("tether", problem));
+        }
+        if self.train.load_best_model_at_end {
+            if !held_out {
+                let problem = "needs an evaluation: set data.eval_path or data.eval_fraction";
+                return Err(refused("train.load_best_model_at_end", problem));
+            }
+            if self.tether.as_ref().is_some_and(|tether| tether.budget.is_some()) {
+                let problem = "contradicts tether.budget, which chooses the model at the end; remove one";
+                return Err(refused("train.load_best_model_at_end", problem));
+            }
+        }
+        Ok(())
+    }
+
+    /// The learning rate: the one given, or the method's default.
+    pub fn learning_rate(&self) -> f64 {
+        self.optimizer.learning_rate.unwrap_or(self.method.meta().learning_rate)
+    }
+
+    fn paths(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        let new = self.model.new.as_mut().and_then(|new| new.tokenizer.as_mut());
+        [
+            self.model.path.as_mut(),
+            self.model.recipe.as_mut(),
+            new,
+            self.data.path.as_mut(),
+            self.data.eval_path.as_mut(),
+            Some(&mut self.train.output_dir),
+        ]
+        .into_iter()
+        .flatten()
+    }
+}
+
+/// A setting that cannot be used.
+fn refused(key: &str, problem: impl Into<String>) -> Error {
+    Error::Config { key: key.to_owned(), problem: problem.into() }
+}
+
+#[cfg(test)]
+mod tests;

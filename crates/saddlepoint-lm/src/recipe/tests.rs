@@ -1,0 +1,144 @@
+//! Recipes as files, and every contradiction that is refused.
+
+use std::fs;
+
+use super::*;
+
+const SMALL: &str = "[model]\npath = \"m\"\n[data]\npath = \"d.jsonl\"\n";
+
+fn load(text: &str) -> Result<Recipe> {
+    let place = tempfile::tempdir().expect("a temporary folder");
+    let file = place.path().join("recipe.toml");
+    fs::write(&file, text).expect("written");
+    Recipe::load(&file, &[])
+}
+
+fn refusal(text: &str) -> String {
+    load(text).expect_err("refused").to_string()
+}
+
+#[test]
+fn paths_start_at_the_recipe_and_a_resolved_recipe_reads_back() {
+    let place = tempfile::tempdir().expect("a temporary folder");
+    let file = place.path().join("recipe.toml");
+    let text = "[model]\npath = \"m\"\nlora = { r = 4 }\n[data]\npath = \"/data/d.jsonl\"\neval_fraction = 0.1\n\
+                [method]\nname = \"dpo\"\nbeta = 0.2\n[tether]\nbudget = 3.0\n";
+    fs::write(&file, text).expect("written");
+    let recipe = Recipe::load(&file, &["method.beta=0.3".to_owned()]).expect("valid");
+    assert_eq!(recipe.model.path, Some(place.path().join("m")));
+    assert_eq!(recipe.data.path, Some(PathBuf::from("/data/d.jsonl")));
+    assert_eq!(recipe.train.output_dir, place.path().join("output"));
+    assert_eq!(recipe.method.build().expect("valid").beta(), Some(0.3));
+    assert!((recipe.learning_rate() - 1e-6).abs() < 1e-20, "the default of dpo");
+    let again = place.path().join("again.toml");
+    fs::write(&again, config::to_toml(&recipe)).expect("written");
+    assert_eq!(Recipe::load(&again, &[]).expect("valid"), recipe);
+}
+
+#[test]
+fn contradictions_are_refused() {
+    for (text, message) in [
+        ("[data]\npath = \"d\"\n".to_owned(), "model: needs one of `path`, `recipe` and `new`"),
+        (
+            "[model]\npath = \"m\"\nnew = {}\n[data]\npath = \"d\"\n".to_owned(),
+            "model: takes one of `path`, `recipe` and `new`, got several",
+        ),
+        ("[model]\npath = \"m\"\n".to_owned(), "data: needs `path` or `generate`"),
+        (
+            "[model]\npath = \"m\"\n[data]\npath = \"d\"\ngenerate = {}\n".to_owned(),
+            "data: takes `path` or `generate`, not both",
+        ),
+        (
+            "[model]\npath = \"m\"\n[data]\ngenerate = {}\neval_fraction = 0.1\n".to_owned(),
+            "data.generate: generated data has its own `eval_samples`; remove eval_path and eval_fraction",
+        ),
+        (
+            "[model]\nnew = { hidden_size = 30 }\n[data]\ngenerate = {}\n".to_owned(),
+            "model.new.hidden_size: must be a multiple of 2 x num_attention_heads = 8, got 30",
+        ),
+        (
+            "[model]\nnew = { num_key_value_heads = 3 }\n[data]\ngenerate = {}\n".to_owned(),
+            "model.new.num_key_value_heads: must divide num_attention_heads = 4, got 3",
+        ),
+        (
+            "[model]\nnew = {}\nlora = {}\n[data]\ngenerate = {}\n".to_owned(),
+            "model.lora: an adapter on random weights learns nothing; remove it",
+        ),
+        (
+            "[model]\npath = \"m\"\ndtype = \"bf16\"\n[data]\npath = \"d\"\n".to_owned(),
+            "model.dtype: `bf16` is for weights that are not trained: add `lora`, or use `f32` (default)",
+        ),
+        (
+            format!("{SMALL}[tether]\nbudget = 1.0\n"),
+            "tether: is measured on held-out prompts: set data.eval_path or data.eval_fraction",
+        ),
+        (
+            format!("{SMALL}[train]\nload_best_model_at_end = true\n"),
+            "train.load_best_model_at_end: needs an evaluation: set data.eval_path or data.eval_fraction",
+        ),
+        (
+            format!(
+                "{SMALL}eval_fraction = 0.1\n[tether]\nbudget = 1.0\n[train]\nload_best_model_at_end = true\n"
+            ),
+            "train.load_best_model_at_end: contradicts tether.budget, which chooses the model at the end; remove one",
+        ),
+        (format!("{SMALL}eval_fraction = 1.0\n"), "data.eval_fraction: must be in [0, 1), got 1 (default 0)"),
+        (
+            format!("{SMALL}[optimizer]\nadam_beta1 = 1.0\n"),
+            "optimizer.adam_beta1: must be in [0, 1), got 1 (default 0.9)",
+        ),
+        (
+            format!("{SMALL}[optimizer]\nlearning_rate = -1.0\n"),
+            "optimizer.learning_rate: must be >= 0, got -1",
+        ),
+        (
+            format!("{SMALL}[train]\nwarmup_ratio = 2.0\n"),
+            "train.warmup_ratio: must be in [0, 1], got 2 (default 0)",
+        ),
+        (
+            format!("{SMALL}[train]\nmin_lr_rate = 0.1\n"),
+            "train.min_lr_rate: needs lr_scheduler_type = \"cosine\"; remove it or change the type",
+        ),
+        (
+            format!("{SMALL}[train]\nper_device_train_batch_size = 0\n"),
+            "train.per_device_train_batch_size: must be at least 1, got 0",
+        ),
+        (
+            format!("{SMALL}[train]\nnum_train_epochs = 0.0\n"),
+            "train.num_train_epochs: must be > 0, got 0 (default 3)",
+        ),
+        (
+            format!("{SMALL}[method]\nname = \"dpo\"\nbeta = 0.0\n"),
+            "method.beta: must be > 0, got 0 (default 0.1)",
+        ),
+    ] {
+        assert_eq!(refusal(&text), message);
+    }
+}
+
+#[test]
+fn unknown_keys_name_the_nearest() {
+    let message = refusal(&format!("{SMALL}[train]\nmax_step = 3\n"));
+    assert!(message.contains("unknown key train.max_step; did you mean train.max_steps?"), "{message}");
+    let message = refusal(&format!("{SMALL}[method]\nname = \"dpo\"\nbetta = 3\n"));
+    assert!(message.contains("method.betta"), "{message}");
+}
+
+#[test]
+fn steps_follow_from_records() {
+    let train = TrainConfig {
+        per_device_train_batch_size: 4,
+        gradient_accumulation_steps: 2,
+        num_train_epochs: 1.5,
+        ..TrainConfig::default()
+    };
+    assert_eq!((train.steps_per_epoch(17), train.total_steps(17)), (3, 5));
+    assert_eq!(TrainConfig { max_steps: Some(7), ..train }.total_steps(17), 7);
+}
+
+#[test]
+fn every_key_is_documented() {
+    for key in config::keys::<Recipe>() {
+        assert!(!key.doc.is_empty(), "{} has no doc comment", key.path);
+    }
+}

@@ -1,0 +1,88 @@
+//! The divergence of the policy's own samples as a mean over prompts with a confidence interval.
+
+use serde::{Deserialize, Serialize};
+use statrs::distribution::{ContinuousCDF, StudentsT};
+
+/// Divergence in nats per sequence.
+///
+/// Samples of one prompt depend on each other, so the unit of the statistics is the prompt: the interval is
+/// Student's t for the mean over prompts of the mean over each prompt's samples. It rests on the mean of the
+/// prompts being near normal; divergences are skewed, so for few prompts (below about 30) it is too narrow.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Measurement {
+    /// Mean over prompts.
+    pub mean: f64,
+    /// 95 % confidence interval of the mean; its lower end is not below 0, since no divergence is.
+    pub interval: [f64; 2],
+    /// Prompts measured.
+    pub prompts: usize,
+    /// Samples measured.
+    pub samples: usize,
+    /// Tokens of all samples.
+    pub tokens: usize,
+    /// Samples cut at the length limit, whose divergence counts up to there.
+    pub truncated: usize,
+}
+
+/// What a measurement says about a budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The whole interval is within the budget.
+    Held,
+    /// The budget lies inside the interval: more prompts would decide.
+    Undecided,
+    /// The whole interval is above the budget.
+    NotHeld,
+}
+
+/// One sample of a prompt.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sampled {
+    /// Index of the prompt.
+    pub prompt: usize,
+    /// The divergence summed over its tokens, in nats.
+    pub divergence: f64,
+    /// Its length.
+    pub tokens: usize,
+    /// Whether it was cut at the length limit.
+    pub truncated: bool,
+}
+
+impl Measurement {
+    /// From samples of at least two prompts, in any order.
+    pub fn new(samples: &[Sampled]) -> Self {
+        let count = samples.iter().map(|s| s.prompt + 1).max().unwrap_or(0);
+        let mut sums = vec![(0.0, 0_usize); count];
+        for sample in samples {
+            sums[sample.prompt].0 += sample.divergence;
+            sums[sample.prompt].1 += 1;
+        }
+        let means: Vec<f64> = sums.iter().filter(|(_, n)| *n > 0).map(|(sum, n)| sum / *n as f64).collect();
+        let n = means.len() as f64;
+        assert!(means.len() > 1, "an interval needs at least two prompts");
+        let mean = means.iter().sum::<f64>() / n;
+        let variance = means.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0);
+        let t = StudentsT::new(0.0, 1.0, n - 1.0).expect("positive degrees of freedom").inverse_cdf(0.975);
+        let half = t * (variance / n).sqrt();
+        Self {
+            mean,
+            interval: [(mean - half).max(0.0), mean + half],
+            prompts: means.len(),
+            samples: samples.len(),
+            tokens: samples.iter().map(|s| s.tokens).sum(),
+            truncated: samples.iter().filter(|s| s.truncated).count(),
+        }
+    }
+
+    /// Whether the divergence is within `budget`, at 95 % confidence.
+    pub fn verdict(&self, budget: f64) -> Verdict {
+        if self.interval[1] <= budget {
+            Verdict::Held
+        } else if self.interval[0] > budget {
+            Verdict::NotHeld
+        } else {
+            Verdict::Undecided
+        }
+    }
+}

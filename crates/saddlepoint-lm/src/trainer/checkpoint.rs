@@ -1,0 +1,188 @@
+//! What a checkpoint holds, and how a run continues from one.
+//!
+//! | file | content |
+//! |---|---|
+//! | the model's or the adapter's files | loadable by transformers, PEFT and `saddle` |
+//! | `optimizer.safetensors` | `exp_avg.NAME` and `exp_avg_sq.NAME` for every trained tensor |
+//! | `kept.safetensors` | the latest weights within the budget, if there is one |
+//! | `trainer_state.json` | steps, epoch, best metric and history, as transformers writes them |
+//! | `state.json` | everything else |
+//!
+//! `checkpoint-0` holds `state.json` alone: the weights before the first step follow from the recipe.
+
+use std::fs;
+use std::path::Path;
+
+use saddlepoint_core::atomic;
+use saddlepoint_opt::optimizer::AdamW;
+use safetensors::tensor::{Dtype, TensorView};
+use serde_json::{Value, json};
+
+use super::state::{State, VERSION};
+use crate::engine::{Policy, TensorSpec, WeightSource};
+use crate::model::{Format, ModelFolder, SafeTensors, adapter, fill_folder};
+use crate::recipe::Recipe;
+use crate::{Error, Result};
+
+const OPTIMIZER: &str = "optimizer.safetensors";
+const KEPT: &str = "kept.safetensors";
+const STATE: &str = "state.json";
+const TRAINER_STATE: &str = "trainer_state.json";
+
+/// Writes the weights of `policy` into `folder` as others read them: a model or an adapter.
+pub(super) fn write_weights(
+    folder: &Path,
+    recipe: &Recipe,
+    model: &ModelFolder,
+    policy: &mut Policy,
+) -> Result<()> {
+    let trainable = policy.trainable();
+    let (params, specs) = (&*trainable.params, trainable.tensors);
+    let read = |spec: &TensorSpec, out: &mut [f32]| {
+        out.copy_from_slice(&params[spec.range()]);
+        Ok(())
+    };
+    match &recipe.model.lora {
+        Some(lora) => adapter::write(folder, lora, &model.path().to_string_lossy(), specs, &read),
+        None => fill_folder(folder, model, specs, &read, Format::default()),
+    }
+}
+
+/// Reads the weights that [`write_weights`] wrote.
+pub(super) fn read_weights(
+    folder: &Path,
+    recipe: &Recipe,
+    model: &ModelFolder,
+    policy: &mut Policy,
+) -> Result<()> {
+    if recipe.model.lora.is_some() {
+        fill(policy, adapter::read(folder, &model.shape)?.source())
+    } else {
+        fill(policy, ModelFolder::open(folder)?.source())
+    }
+}
+
+fn fill(policy: &mut Policy, source: &dyn WeightSource) -> Result<()> {
+    let trainable = policy.trainable();
+    trainable.tensors.iter().try_for_each(|spec| source.read(spec, &mut trainable.params[spec.range()]))
+}
+
+/// Fills `folder` with everything but the weights.
+pub(super) fn write_state(
+    folder: &Path,
+    state: &State,
+    kept: &[f32],
+    optimizer: &AdamW,
+    policy: &mut Policy,
+    epoch: f64,
+) -> Result<()> {
+    let specs = policy.trainable().tensors;
+    let (_, first, second) = optimizer.state();
+    write_tensors(&folder.join(OPTIMIZER), specs, &[("exp_avg.", first), ("exp_avg_sq.", second)])?;
+    if state.kept.is_some() {
+        write_tensors(&folder.join(KEPT), specs, &[("", kept)])?;
+    }
+    let trainer_state = json!({
+        "best_global_step": state.best.map(|best| best.step),
+        "best_metric": state.best.map(|best| best.value),
+        "best_model_checkpoint": state.best.map(|best| format!("checkpoint-{}", best.step)),
+        "epoch": epoch,
+        "global_step": state.step,
+        "is_hyper_param_search": false,
+        "is_local_process_zero": true,
+        "is_world_process_zero": true,
+        "log_history": state.history,
+    });
+    atomic::write(&folder.join(TRAINER_STATE), &pretty(&trainer_state))?;
+    write_first(folder, state)
+}
+
+/// Fills `folder` with the state before the first step.
+pub(super) fn write_first(folder: &Path, state: &State) -> Result<()> {
+    let state = serde_json::to_value(state).expect("numbers and text are JSON");
+    Ok(atomic::write(&folder.join(STATE), &pretty(&state))?)
+}
+
+/// Brings `policy` and `optimizer` to where the checkpoint in `folder` was written. Returns the state and the kept
+/// weights.
+pub(super) fn read(
+    folder: &Path,
+    recipe: &Recipe,
+    model: &ModelFolder,
+    policy: &mut Policy,
+    optimizer: &mut AdamW,
+) -> Result<(State, Vec<f32>)> {
+    let mut state: State = parse(&folder.join(STATE))?;
+    if state.version != VERSION {
+        let problem = format!(
+            "is of version {}, this program reads {VERSION}: use the one that wrote it",
+            state.version
+        );
+        return Err(Error::Model { path: folder.join(STATE), problem });
+    }
+    if state.step == 0 {
+        return Ok((state, Vec::new()));
+    }
+    read_weights(folder, recipe, model, policy)?;
+    let specs = policy.trainable().tensors.to_vec();
+    let moments = SafeTensors::open(&folder.join(OPTIMIZER))?;
+    let (first, second) = (gather(&moments, &specs, "exp_avg.")?, gather(&moments, &specs, "exp_avg_sq.")?);
+    optimizer.restore(state.step, &first, &second)?;
+    let kept = match &state.kept {
+        Some(_) => gather(&SafeTensors::open(&folder.join(KEPT))?, &specs, "")?,
+        None => Vec::new(),
+    };
+    let mut trainer_state: Value = parse(&folder.join(TRAINER_STATE))?;
+    if let Value::Array(history) = trainer_state["log_history"].take() {
+        state.history = history;
+    }
+    Ok((state, kept))
+}
+
+fn gather(source: &SafeTensors, specs: &[TensorSpec], prefix: &str) -> Result<Vec<f32>> {
+    let mut flat = vec![0.0; specs.last().map_or(0, |last| last.range().end)];
+    for spec in specs {
+        let named = TensorSpec { name: format!("{prefix}{}", spec.name), ..spec.clone() };
+        source.read(&named, &mut flat[spec.range()])?;
+    }
+    Ok(flat)
+}
+
+fn write_tensors(path: &Path, specs: &[TensorSpec], parts: &[(&str, &[f32])]) -> Result<()> {
+    let views = parts.iter().flat_map(|(prefix, flat)| {
+        specs.iter().map(move |spec| {
+            let bytes = bytemuck::cast_slice(&flat[spec.range()]);
+            let view =
+                TensorView::new(Dtype::F32, spec.dims.clone(), bytes).expect("the bytes of the tensor");
+            (format!("{prefix}{}", spec.name), view)
+        })
+    });
+    safetensors::serialize_to_file(views, None, path).map_err(|error| {
+        let source = match error {
+            safetensors::SafeTensorError::IoError(source) => source,
+            other => std::io::Error::other(other),
+        };
+        saddlepoint_core::Error::Io { action: "write", path: path.to_owned(), source }.into()
+    })
+}
+
+pub(super) fn parse<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
+    let text = fs::read(path).map_err(|source| saddlepoint_core::Error::Io {
+        action: "read",
+        path: path.to_owned(),
+        source,
+    })?;
+    serde_json::from_slice(&text).map_err(|error| Error::Model {
+        path: path.to_owned(),
+        problem: format!(
+            "was changed from outside ({error}): resume from an earlier checkpoint by removing this one"
+        ),
+    })
+}
+
+/// JSON as a file.
+pub(super) fn pretty(value: &Value) -> Vec<u8> {
+    let mut bytes = serde_json::to_vec_pretty(value).expect("JSON values serialise");
+    bytes.push(b'\n');
+    bytes
+}

@@ -1,0 +1,159 @@
+//! The end of a run: which weights it ends with, how far they are from the reference, what they say.
+
+use std::fs;
+use std::path::Path;
+
+use rand_chacha::rand_core::Rng;
+use saddlepoint_core::seed::Seed;
+use saddlepoint_core::{Error as CoreError, atomic};
+use serde_json::{Value, json};
+
+use super::checkpoint::{pretty, read_weights, write_weights};
+use super::sampling::Drawn;
+use super::setup::Run;
+use super::summary::{SampleSummary, Summary};
+use super::{BEFORE, Event, MODEL, Observer, SAMPLES, SUMMARY};
+use crate::Result;
+use crate::tether::{Report, Verdict};
+
+/// The summary of a run that is complete.
+pub(super) fn summary(dir: &Path) -> Result<Option<Summary>> {
+    let path = dir.join(SUMMARY);
+    if !path.is_file() {
+        return Ok(None);
+    }
+    super::checkpoint::parse(&path).map(Some)
+}
+
+impl Run<'_> {
+    /// Samples from the policy before its first step, unless that has been done.
+    pub(super) fn sample_before(&mut self, observer: Observer) -> Result<()> {
+        let (prompts, _) = self.job.sampled_prompts();
+        let path = self.dir.path().join(BEFORE);
+        if path.is_file() {
+            self.before = super::checkpoint::parse(&path)?;
+            return Ok(());
+        }
+        if prompts.is_empty() {
+            return Ok(());
+        }
+        self.before = self.draw(&prompts, "samples/before", 0, observer)?;
+        let bytes = serde_json::to_vec(&self.before).expect("numbers are JSON");
+        Ok(atomic::write(&path, &bytes)?)
+    }
+
+    fn draw(&self, prompts: &[&[u32]], stream: &str, index: u64, observer: Observer) -> Result<Vec<Drawn>> {
+        observer(&Event::Sampling { prompts: prompts.len() });
+        let seed = Seed::new(self.seed.stream(stream, &[index]).next_u64());
+        self.sampling().draw(&self.policy, prompts, seed)
+    }
+
+    /// Samples after training and measures the divergence along them, if there is a tether.
+    fn measure(
+        &mut self,
+        prompts: &[&[u32]],
+        step: u64,
+        observer: Observer,
+    ) -> Result<(Vec<Drawn>, Option<Report>)> {
+        let after = self.draw(prompts, "samples/after", step, observer)?;
+        let Some(tether) = &self.tether else { return Ok((after, None)) };
+        let sampling = self.sampling();
+        let measured = sampling.measure(&mut self.policy, prompts, &after, tether.config().divergence)?;
+        observer(&Event::Measured { step, measured: &measured, verdict: tether.verdict(&measured) });
+        Ok((after, Some(tether.report(&measured))))
+    }
+}
+
+/// Chooses the weights that the run ends with, measures and samples them, and writes `model/`, `samples.jsonl` and
+/// `summary.json`.
+pub(super) fn finish(run: &mut Run, observer: Observer) -> Result<Summary> {
+    let job = run.job;
+    let mut model_step = run.state.step;
+    if job.recipe.train.load_best_model_at_end
+        && let Some(best) = run.state.best.filter(|best| best.step != run.state.step)
+    {
+        let folder = run.dir.path().join(format!("checkpoint-{}", best.step));
+        read_weights(&folder, &job.recipe, &job.model, &mut run.policy)?;
+        model_step = best.step;
+    }
+
+    let (prompts, held_out) = job.sampled_prompts();
+    let (mut after, mut report) = (Vec::new(), None);
+    if !prompts.is_empty() {
+        (after, report) = run.measure(&prompts, model_step, observer)?;
+    }
+    let verdict = report.as_ref().and_then(|report: &Report| report.verdict);
+    if let Some(kept) = &run.state.kept
+        && verdict.is_some_and(|verdict| verdict != Verdict::Held)
+    {
+        model_step = kept.step;
+        run.policy.trainable().params.copy_from_slice(&run.kept);
+        (after, report) = run.measure(&prompts, model_step, observer)?;
+    }
+
+    let samples = (!prompts.is_empty()).then(|| {
+        let (lines, accuracy) = compare(run, &prompts, &after);
+        (
+            lines,
+            SampleSummary {
+                prompts: prompts.len(),
+                held_out,
+                accuracy_before: accuracy.0,
+                accuracy_after: accuracy.1,
+            },
+        )
+    });
+    if let Some((lines, _)) = &samples {
+        atomic::write(&run.dir.path().join(SAMPLES), lines.as_bytes())?;
+    }
+    let model = run.dir.path().join(MODEL);
+    if model.exists() {
+        // Left by a run that was interrupted between this line and its summary.
+        fs::remove_dir_all(&model).map_err(|source| CoreError::Io {
+            action: "remove",
+            path: model.clone(),
+            source,
+        })?;
+    }
+    atomic::dir(&model, |folder| write_weights(folder, &job.recipe, &job.model, &mut run.policy))?;
+
+    let summary = Summary {
+        run_dir: run.dir.path().to_owned(),
+        steps: run.state.step,
+        seconds: run.watch.seconds(),
+        metrics: run.state.last.clone(),
+        model_step,
+        tether: report,
+        samples: samples.map(|(_, summary)| summary),
+    };
+    let value = serde_json::to_value(&summary).expect("numbers and text are JSON");
+    atomic::write(&run.dir.path().join(SUMMARY), &pretty(&value))?;
+    Ok(summary)
+}
+
+/// `samples.jsonl`, one prompt a line with its first sample, and the share of right samples before and after.
+fn compare(run: &Run, prompts: &[&[u32]], after: &[Drawn]) -> (String, (Option<f64>, Option<f64>)) {
+    let codec = &run.job.codec;
+    let task = run.job.recipe.data.generate.as_ref().map(|generate| generate.task);
+    let texts: Vec<String> = prompts.iter().map(|ids| codec.tokenizer.decode(ids)).collect();
+    let said = |drawn: &Drawn| codec.tokenizer.decode(&drawn.ids);
+    let right =
+        |drawn: &Drawn| task.map(|task| !drawn.cut && task.verify(&texts[drawn.prompt], &said(drawn)));
+    let accuracy = |drawn: &[Drawn]| {
+        let judged: Vec<bool> = drawn.iter().filter_map(right).collect();
+        (!judged.is_empty())
+            .then(|| judged.iter().filter(|&&right| right).count() as f64 / judged.len() as f64)
+    };
+    let first = |drawn: &[Drawn], prompt: usize| drawn.iter().find(|d| d.prompt == prompt).cloned();
+    let line = |prompt: usize| {
+        let mut line = json!({ "prompt": texts[prompt] });
+        for (name, drawn) in [("before", first(&run.before, prompt)), ("after", first(after, prompt))] {
+            line[name] = drawn.as_ref().map_or(Value::Null, |drawn| said(drawn).into());
+            if let Some(right) = drawn.as_ref().and_then(right) {
+                line[format!("{name}_right")] = right.into();
+            }
+        }
+        format!("{line}\n")
+    };
+    ((0..prompts.len()).map(line).collect(), (accuracy(&run.before), accuracy(after)))
+}

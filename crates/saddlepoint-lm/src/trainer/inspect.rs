@@ -1,0 +1,101 @@
+//! What a job shows before it is run, and how a model does on its held-out examples.
+
+use std::path::Path;
+
+use super::checkpoint::read_weights;
+use super::evaluate::evaluate;
+use super::example::{Example, batch};
+use super::job::{Job, Part};
+use crate::data::doctor::{Finding, Piece, Samples, inspect, pieces};
+use crate::data::{Pair, Supervised};
+use crate::engine::Cotangent;
+use crate::method::{Norm, View};
+use crate::{Error, Result};
+
+/// Updates of an adapter that are zero, and the matrix that has to move before they can have a gradient.
+const LORA: [&str; 2] = [".lora_A.", ".lora_B."];
+
+impl Job {
+    /// What looks wrong about model, template and training data. Most severe first.
+    pub fn findings(&self) -> Vec<Finding> {
+        let (mut supervised, mut pairs): (Vec<Supervised>, Vec<Pair>) = Default::default();
+        for example in &self.train.examples {
+            match example {
+                Example::Supervised(item) => supervised.push(item.clone()),
+                Example::Pair(item) => pairs.push(item.clone()),
+            }
+        }
+        let samples =
+            if pairs.is_empty() { Samples::Supervised(&supervised) } else { Samples::Pairs(&pairs) };
+        inspect(&self.codec, self.model.shape.vocab, samples, &self.train.prepared)
+    }
+
+    /// The sequences of the first `count` examples as text, split where training begins and ends; of a pair the
+    /// chosen one and then the rejected one.
+    pub fn shown(&self, count: usize) -> Vec<Vec<Piece>> {
+        let completed = |prompt: &[u32], completion: &[u32]| {
+            let trained: Vec<bool> =
+                [false].repeat(prompt.len()).into_iter().chain([true].repeat(completion.len())).collect();
+            pieces(&self.codec.tokenizer, &[prompt, completion].concat(), &trained)
+        };
+        self.train
+            .examples
+            .iter()
+            .take(count)
+            .flat_map(|example| match example {
+                Example::Supervised(s) => vec![pieces(&self.codec.tokenizer, &s.ids, &s.supervised)],
+                Example::Pair(p) => vec![completed(&p.prompt, &p.chosen), completed(&p.prompt, &p.rejected)],
+            })
+            .collect()
+    }
+
+    /// Trained tensors that get no gradient from the first batch. An adapter's `A`, whose gradient is zero as long
+    /// as its `B` is, counts only where `B` gets none either.
+    ///
+    /// # Errors
+    /// The weights cannot be read, or the loss is not finite.
+    pub fn unreachable(&self) -> Result<Vec<String>> {
+        let tether = self.tether()?;
+        let want = self.want(tether.as_ref());
+        let mut policy = self.policy(tether.as_ref())?;
+        let count = self.recipe.train.per_device_train_batch_size.min(self.train.len());
+        let examples: Vec<&Example> = self.train.examples.iter().take(count).collect();
+        let mut norm = Norm::default();
+        examples.iter().for_each(|example| example.count(&mut norm));
+        let batch = batch(&examples);
+        policy.zero_grads();
+        let stats = policy.forward(&batch.forest, want)?;
+        let view = View { sequences: &batch.sequences, stats: &stats, norm, beta: None };
+        let mut cotangent = Cotangent::default();
+        self.method.loss(&view, &mut cotangent);
+        policy.backward(&cotangent)?;
+        let trainable = policy.trainable();
+        let still: Vec<&str> = trainable
+            .tensors
+            .iter()
+            .filter(|spec| trainable.grads[spec.range()].iter().all(|g| *g == 0.0))
+            .map(|spec| spec.name.as_str())
+            .collect();
+        let counts = |name: &&&str| !name.contains(LORA[0]) || still.contains(&&*name.replace(LORA[0], LORA[1]));
+        Ok(still.iter().filter(counts).map(|name| (*name).to_owned()).collect())
+    }
+
+    /// The method's metrics on the held-out examples: of the model as it is before training, or with the weights or
+    /// adapter that a run of this recipe wrote into `result`. The reference is the model before training.
+    ///
+    /// # Errors
+    /// Nothing is held out, or the weights cannot be read.
+    pub fn evaluate(&self, result: Option<&Path>) -> Result<Vec<(&'static str, f64)>> {
+        let Some(eval): Option<&Part> = self.eval.as_ref() else {
+            let problem = "nothing is held out: set data.eval_path or data.eval_fraction".to_owned();
+            return Err(Error::Config { key: "data".to_owned(), problem });
+        };
+        let tether = self.tether()?;
+        let mut policy = self.policy(tether.as_ref())?;
+        if let Some(folder) = result {
+            read_weights(folder, &self.recipe, &self.model, &mut policy)?;
+        }
+        let want = self.want(tether.as_ref());
+        evaluate(&mut policy, &*self.method, tether.as_ref(), want, eval, self.eval_batch())
+    }
+}

@@ -1,0 +1,350 @@
+//! What a recipe names, opened: model, tokenizer and examples. Nothing is written and no weight is read yet.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use saddlepoint_core::seed::Seed;
+use serde_json::{Value, json};
+
+use super::example::{Example, bound};
+use super::order::permutation;
+use crate::data::generate::{Split, Task};
+use crate::data::{Codec, PrepareReport, ReadReport, Record, Template, Tokenizer, prepare};
+use crate::data::{read_json, read_records_as};
+use crate::engine::{MemoryPlan, Policy, Reference, Setup, Storage, Want};
+use crate::method::{Input, Method};
+use crate::model::ModelFolder;
+use crate::recipe::{FrozenDtype, NewModel, Recipe};
+use crate::tether::Tether;
+use crate::{Error, Result};
+
+/// A recipe with everything it names.
+#[derive(Debug)]
+pub struct Job {
+    pub(super) recipe: Recipe,
+    pub(super) method: Box<dyn Method>,
+    pub(super) model: ModelFolder,
+    pub(super) codec: Codec,
+    pub(super) train: Part,
+    pub(super) eval: Option<Part>,
+}
+
+/// Examples and where they came from.
+#[derive(Debug)]
+pub struct Part {
+    pub(super) examples: Vec<Example>,
+    /// Index of the record of each example in its file.
+    pub(super) records: Vec<usize>,
+    /// What was read.
+    pub read: ReadReport,
+    /// What became of the records.
+    pub prepared: PrepareReport,
+}
+
+impl Part {
+    /// Number of examples.
+    pub fn len(&self) -> usize {
+        self.examples.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.examples.is_empty()
+    }
+
+    /// The prompts, each once, in the order of the examples.
+    pub(super) fn prompts(&self) -> Vec<&[u32]> {
+        let mut seen = std::collections::BTreeSet::new();
+        self.examples.iter().map(Example::prompt).filter(|prompt| seen.insert(*prompt)).collect()
+    }
+}
+
+impl Job {
+    /// Opens what `recipe` names; `model.recipe` must have been replaced by its result ([`super::resolved`]).
+    ///
+    /// # Errors
+    /// The recipe, the model or the data cannot be used.
+    pub fn open(recipe: &Recipe) -> Result<Self> {
+        recipe.check()?;
+        let method = recipe.method.build()?;
+        let model = open_model(recipe)?;
+        let codec = codec(&model)?;
+        let (train, eval) = examples(recipe, &codec, method.input())?;
+        let longest = eval.iter().chain([&train]).map(|part| part.prepared.longest).max().unwrap_or(0);
+        if longest > model.shape.context {
+            let (key, context) = ("data.max_length".to_owned(), model.shape.context);
+            let problem = format!(
+                "the longest sequence has {longest} tokens and the model's context {context}: lower it"
+            );
+            return Err(Error::Config { key, problem });
+        }
+        let job = Self { recipe: recipe.clone(), method, model, codec, train, eval };
+        if recipe.tether.is_some() {
+            job.check_prompts()?;
+        }
+        Ok(job)
+    }
+
+    /// Checks that a divergence can be measured on the prompts.
+    fn check_prompts(&self) -> Result<()> {
+        let refuse = |key: &str, problem| Err(Error::Config { key: key.to_owned(), problem });
+        let all = || self.eval.iter().chain([&self.train]).flat_map(|part| &part.examples);
+        if let Some(long) = all().map(Example::prompt).find(|prompt| !self.fits(prompt)) {
+            let (tokens, context) = (long.len(), self.model.shape.context);
+            let problem = format!(
+                "a prompt of {tokens} tokens and {} of a sample exceed the model's context of {context}: lower it or data.max_length",
+                self.sample_length()
+            );
+            return refuse("tether.max_completion_length", problem);
+        }
+        let fewest = self.train.prompts().len().min(self.sampled_prompts().0.len());
+        if fewest < 2 {
+            let problem = format!(
+                "an interval needs at least 2 different prompts to train on and 2 held out, there are {fewest}"
+            );
+            return refuse("tether", problem);
+        }
+        Ok(())
+    }
+
+    /// Whether the context has room for a prompt and a sample.
+    fn fits(&self, prompt: &[u32]) -> bool {
+        prompt.len() + self.sample_length() <= self.model.shape.context
+    }
+
+    /// What it trains on.
+    pub fn train(&self) -> &Part {
+        &self.train
+    }
+
+    /// What it evaluates on.
+    pub fn eval(&self) -> Option<&Part> {
+        self.eval.as_ref()
+    }
+
+    /// The model as it is before training.
+    pub fn model(&self) -> &ModelFolder {
+        &self.model
+    }
+
+    /// Its tokenizer and chat template.
+    pub fn codec(&self) -> &Codec {
+        &self.codec
+    }
+
+    /// Optimizer steps of the run.
+    pub fn steps(&self) -> u64 {
+        self.recipe.train.total_steps(self.train.len())
+    }
+
+    /// The memory that the run will take.
+    pub fn memory(&self) -> Result<MemoryPlan> {
+        Ok(Policy::plan(&self.model.shape, &self.setup(self.tether()?.as_ref())))
+    }
+
+    /// The prompts that are sampled before and after training, and whether they were kept out of it. Prompts that
+    /// leave no room for a sample in the context are passed over.
+    pub(super) fn sampled_prompts(&self) -> (Vec<&[u32]>, bool) {
+        let part = self.eval.as_ref().unwrap_or(&self.train);
+        let count = self.recipe.tether.as_ref().map_or(self.recipe.train.sample_prompts, |t| t.final_prompts);
+        let mut prompts = part.prompts();
+        prompts.retain(|prompt| self.fits(prompt));
+        prompts.truncate(count);
+        (prompts, self.eval.is_some())
+    }
+
+    /// Longest sample, in tokens.
+    pub(super) fn sample_length(&self) -> usize {
+        self.recipe
+            .tether
+            .as_ref()
+            .map_or(self.recipe.train.max_completion_length, |t| t.max_completion_length)
+    }
+
+    pub(super) fn tether(&self) -> Result<Option<Tether>> {
+        self.recipe.tether.clone().map(|config| Tether::new(config, &*self.method)).transpose()
+    }
+
+    /// The statistics that a step needs.
+    pub(super) fn want(&self, tether: Option<&Tether>) -> Want {
+        self.method.want().or(tether.map(Tether::want).unwrap_or_default())
+    }
+
+    /// The policy before its first step.
+    pub(super) fn policy(&self, tether: Option<&Tether>) -> Result<Policy> {
+        let mut policy = Policy::new(self.model.shape.clone(), self.setup(tether))?;
+        match &self.recipe.model.path {
+            Some(_) => policy.load(self.model.source())?,
+            None => policy.init(&mut Seed::new(self.recipe.train.seed).stream("model/init", &[])),
+        }
+        Ok(policy)
+    }
+
+    pub(super) fn eval_batch(&self) -> usize {
+        let train = &self.recipe.train;
+        train.per_device_eval_batch_size.unwrap_or(train.per_device_train_batch_size)
+    }
+
+    pub(super) fn setup(&self, tether: Option<&Tether>) -> Setup {
+        let (train, lora) = (&self.recipe.train, &self.recipe.model.lora);
+        let mut room = bound(&self.train.examples, train.per_device_train_batch_size);
+        let mut need = |(tokens, rows): (usize, usize)| room = (room.0.max(tokens), room.1.max(rows));
+        if let Some(eval) = &self.eval {
+            need(bound(&eval.examples, self.eval_batch()));
+        }
+        if tether.is_some() {
+            let parts = self.eval.iter().chain([&self.train]);
+            let longest = parts.flat_map(|part| &part.examples).map(|e| e.prompt().len()).max().unwrap_or(0);
+            need((longest + self.sample_length(), self.sample_length()));
+        }
+        let reference = match lora {
+            Some(_) => Reference::AdapterOff,
+            None if tether.is_some() || self.method.want().reference() => Reference::Copy,
+            None => Reference::None,
+        };
+        let frozen = match self.recipe.model.dtype {
+            FrozenDtype::F32 => Storage::F32,
+            FrozenDtype::Bf16 => Storage::Bf16,
+        };
+        let recompute = train.gradient_checkpointing;
+        Setup { lora: lora.clone(), frozen, reference, recompute, max_tokens: room.0, max_rows: room.1 }
+    }
+}
+
+/// Tokenizer, chat template and ids with a role of a model.
+///
+/// # Errors
+/// The tokenizer or the template cannot be used.
+pub fn codec(model: &ModelFolder) -> Result<Codec> {
+    let tokenizer = Tokenizer::from_bytes(model.path(), model.tokenizer_json())?;
+    tokenizer.check_vocab(model.shape.vocab)?;
+    let template = model
+        .chat_template()
+        .map(|source| Template::new(model.path(), source, model.tokenizer_config(), None))
+        .transpose()?;
+    Ok(Codec { tokenizer, template, bos: model.bos_id(), eos: model.eos_ids(), pad: model.pad_id() })
+}
+
+fn open_model(recipe: &Recipe) -> Result<ModelFolder> {
+    match (&recipe.model.path, &recipe.model.new) {
+        (Some(path), _) => ModelFolder::open(path),
+        (None, Some(new)) => new_model(new, recipe.data.generate.as_ref().map(|generate| generate.task)),
+        (None, None) => {
+            let problem = "its result is not known here: run it first".to_owned();
+            Err(Error::Config { key: "model.recipe".to_owned(), problem })
+        }
+    }
+}
+
+fn new_model(new: &NewModel, task: Option<Task>) -> Result<ModelFolder> {
+    let nothing = json!({});
+    let (origin, tokenizer, settings) = match (&new.tokenizer, task) {
+        (Some(path), _) => {
+            let settings = path.with_file_name("tokenizer_config.json");
+            let settings = if settings.is_file() { parse(&settings)? } else { nothing.clone() };
+            (path.as_path(), read(path)?, settings)
+        }
+        (None, Some(task)) => (Path::new("data.generate"), task.tokenizer_json(), task.tokenizer_config()),
+        (None, None) => {
+            let problem =
+                "is needed where the data is not generated: the path of a tokenizer.json".to_owned();
+            return Err(Error::Config { key: "model.new.tokenizer".to_owned(), problem });
+        }
+    };
+    let vocab = Tokenizer::from_bytes(origin, &tokenizer)?.vocab_size();
+    ModelFolder::new(new.shape(vocab), tokenizer, &settings, &nothing, None)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let refuse = |source| saddlepoint_core::Error::Io { action: "read", path: path.to_owned(), source };
+    Ok(fs::read(path).map_err(refuse)?)
+}
+
+fn parse(path: &Path) -> Result<Value> {
+    serde_json::from_slice(&read(path)?)
+        .map_err(|e| Error::Model { path: path.to_owned(), problem: format!("is not JSON: {e}") })
+}
+
+fn examples(recipe: &Recipe, codec: &Codec, input: Input) -> Result<(Part, Option<Part>)> {
+    let data = &recipe.data;
+    let seed = Seed::new(recipe.train.seed);
+    if let Some(generate) = &data.generate {
+        let part = |split| {
+            let lines = match input {
+                Input::Supervised => generate.corpus(split, seed),
+                Input::Pairs => generate.pairs(split, seed),
+            };
+            let read = read_json(Path::new("data.generate"), lines.as_bytes(), &data.reading())?;
+            prepared(recipe, codec, input, read)
+        };
+        let eval = (generate.eval_samples > 0).then(|| part(Split::Eval)).transpose()?;
+        return Ok((part(Split::Train)?, eval));
+    }
+    let file = |path| prepared(recipe, codec, input, read_records_as(path, &data.reading())?);
+    let all = file(data.path.as_deref().expect("checked: a path where nothing is generated"))?;
+    match &data.eval_path {
+        Some(path) => Ok((all, Some(file(path)?))),
+        None if data.eval_fraction > 0.0 => split(&all, data.eval_fraction, seed),
+        None => Ok((all, None)),
+    }
+}
+
+fn prepared(recipe: &Recipe, codec: &Codec, input: Input, read: (Vec<Record>, ReadReport)) -> Result<Part> {
+    let (records, read) = read;
+    let config = recipe.data.preparation();
+    let (examples, prepared) = match input {
+        Input::Supervised => {
+            let (items, report) = prepare::sft(codec, &records, &config)?;
+            (items.into_iter().map(Example::Supervised).collect(), report)
+        }
+        Input::Pairs => {
+            let (items, report) = prepare::preference(codec, &records, &config)?;
+            (items.into_iter().map(Example::Pair).collect::<Vec<_>>(), report)
+        }
+    };
+    Ok(Part { examples, records: prepared.kept.clone(), read, prepared })
+}
+
+/// Takes a share of the examples away for evaluation. Pairs with the same prompt stay on one side.
+fn split(all: &Part, fraction: f64, seed: Seed) -> Result<(Part, Option<Part>)> {
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    let mut known = BTreeMap::new();
+    for (i, example) in all.examples.iter().enumerate() {
+        match example {
+            Example::Supervised(_) => groups.push(vec![i]),
+            Example::Pair(pair) => {
+                let group = *known.entry(&pair.prompt).or_insert(groups.len());
+                if group == groups.len() {
+                    groups.push(Vec::new());
+                }
+                groups[group].push(i);
+            }
+        }
+    }
+    let wanted = (fraction * all.len() as f64).ceil() as usize;
+    let mut held = vec![false; all.len()];
+    let mut count = 0;
+    for group in permutation(seed, "data/eval", &[], groups.len()) {
+        if count >= wanted {
+            break;
+        }
+        count += groups[group].len();
+        groups[group].iter().for_each(|&i| held[i] = true);
+    }
+    if count == all.len() {
+        let problem =
+            format!("leaves nothing to train on: {} examples in {} groups", all.len(), groups.len());
+        return Err(Error::Config { key: "data.eval_fraction".to_owned(), problem });
+    }
+    let side = |on: bool| {
+        let picked: Vec<usize> = (0..all.len()).filter(|&i| held[i] == on).collect();
+        Part {
+            examples: picked.iter().map(|&i| all.examples[i].clone()).collect(),
+            records: picked.iter().map(|&i| all.records[i]).collect(),
+            read: all.read.clone(),
+            prepared: all.prepared.clone(),
+        }
+    };
+    Ok((side(false), Some(side(true))))
+}

@@ -1,0 +1,192 @@
+//! The trainer: runs a recipe from its first step to its summary, and continues it where it was interrupted.
+//!
+//! A run is a function of its recipe. A run that is killed at any moment and resumed ends with the bytes of the
+//! uninterrupted one, in its weights and in `metrics.jsonl`: every random stream is derived from seed and step,
+//! and the rest of the state is in the checkpoint (which holds everything logged up to its step).
+//!
+//! Nothing is printed; an observer is told what happens ([`Event`]).
+
+mod checkpoint;
+mod evaluate;
+mod example;
+mod finish;
+mod inspect;
+mod job;
+mod order;
+mod sampling;
+mod setup;
+mod state;
+mod steps;
+mod summary;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use saddlepoint_core::config;
+use saddlepoint_core::metrics::Metrics;
+
+pub use job::{Job, Part, codec};
+pub use summary::{SampleSummary, Summary};
+
+use crate::recipe::Recipe;
+use crate::tether::{Measurement, Verdict};
+use crate::{Error, Result};
+
+/// The resolved recipe of a run, in its folder.
+const CONFIG: &str = "config.toml";
+/// The trained model or adapter.
+const MODEL: &str = "model";
+/// The end of the run.
+const SUMMARY: &str = "summary.json";
+/// What the policy says before and after.
+const SAMPLES: &str = "samples.jsonl";
+/// What it says before, kept until the end of the run.
+const BEFORE: &str = "samples-before.json";
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// Model and data were opened; the run starts, or continues after a step.
+    Opened {
+        /// What was opened.
+        job: &'a Job,
+        /// Folder of the run.
+        run_dir: &'a Path,
+        /// The step after which it continues.
+        resumed: Option<u64>,
+    },
+    /// The recipe that this one starts from has been run before; its result is used.
+    Reused {
+        /// Folder of that run.
+        run_dir: &'a Path,
+    },
+    /// Samples are drawn.
+    Sampling {
+        /// Number of prompts.
+        prompts: usize,
+    },
+    /// An optimizer step was done.
+    Step {
+        /// Its number, from 1.
+        step: u64,
+        /// How many there will be.
+        total: u64,
+        /// Its loss.
+        loss: f64,
+    },
+    /// Metrics were recorded.
+    Logged {
+        /// After which step.
+        step: u64,
+        /// Names and values.
+        metrics: &'a Metrics,
+    },
+    /// The divergence was measured.
+    Measured {
+        /// After which step.
+        step: u64,
+        /// Mean and interval.
+        measured: &'a Measurement,
+        /// What it says about the budget, if there is one.
+        verdict: Option<Verdict>,
+    },
+    /// A checkpoint was written.
+    Saved {
+        /// Its folder.
+        path: &'a Path,
+    },
+}
+
+/// Who is told what happens.
+pub type Observer<'a> = &'a mut (dyn FnMut(&Event<'_>) + Send);
+
+/// Runs `recipe`, and before it the recipes that it starts from. With `resume`, continues the run in its folder;
+/// a folder in which nothing was written yet is started in.
+///
+/// # Errors
+/// Recipe, model or data cannot be used; a file cannot be written; a loss or gradient is not finite. What was
+/// recorded before stays.
+pub fn run(recipe: &Recipe, resume: bool, observer: Observer) -> Result<Summary> {
+    match recipe.train.threads {
+        None => stages(recipe, resume, observer),
+        Some(threads) => {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|error| {
+                Error::Config { key: "train.threads".to_owned(), problem: format!("{threads}: {error}") }
+            })?;
+            pool.install(|| stages(recipe, resume, observer))
+        }
+    }
+}
+
+/// `recipe` with `model.recipe` replaced by the folder of that recipe's result, which need not be there yet.
+///
+/// # Errors
+/// The file in `model.recipe` is not a recipe that trains a whole model.
+pub fn resolved(recipe: &Recipe) -> Result<Recipe> {
+    let mut resolved = recipe.clone();
+    if let Some(file) = resolved.model.recipe.take() {
+        resolved.model.path = Some(first(&file)?.train.output_dir.join(MODEL));
+    }
+    Ok(resolved)
+}
+
+/// The recipe in `file`, from which another starts.
+fn first(file: &Path) -> Result<Recipe> {
+    let recipe = Recipe::load(file, &[])?;
+    if recipe.model.lora.is_some() {
+        let problem =
+            "trains an adapter, which is no model: merge it with `saddle convert` and use model.path";
+        return Err(unfit(file, problem));
+    }
+    Ok(recipe)
+}
+
+fn unfit(file: &Path, problem: &str) -> Error {
+    Error::Config { key: "model.recipe".to_owned(), problem: format!("{}: {problem}", file.display()) }
+}
+
+/// Runs the recipes that lead to `recipe`, unless that has been done, and then `recipe`.
+fn stages(recipe: &Recipe, resume: bool, observer: Observer) -> Result<Summary> {
+    let mut before: Vec<(PathBuf, Recipe)> = Vec::new();
+    let mut next = recipe.model.recipe.clone();
+    while let Some(file) = next.take() {
+        if before.iter().any(|(known, _)| *known == file) {
+            return Err(unfit(&file, "starts from itself"));
+        }
+        let recipe = first(&file)?;
+        next.clone_from(&recipe.model.recipe);
+        before.push((file, recipe));
+    }
+    for (file, recipe) in before.iter().rev() {
+        let dir = &recipe.train.output_dir;
+        match fs::read_to_string(dir.join(CONFIG)) {
+            Ok(known) if known != text(recipe) => {
+                let dir = dir.display();
+                let problem =
+                    format!("{dir} holds a run with other settings; remove it or change train.output_dir");
+                return Err(unfit(file, &problem));
+            }
+            Ok(_) if dir.join(SUMMARY).is_file() => observer(&Event::Reused { run_dir: dir }),
+            _ => drop(stage(recipe, true, observer)?),
+        }
+    }
+    stage(recipe, resume, observer)
+}
+
+/// Runs `recipe` alone.
+fn stage(recipe: &Recipe, resume: bool, observer: Observer) -> Result<Summary> {
+    let job = Job::open(&resolved(recipe)?)?;
+    let mut run = setup::Run::open(&job, recipe, resume)?;
+    if let Some(summary) = finish::summary(run.dir.path())? {
+        return Ok(summary);
+    }
+    observer(&Event::Opened { job: &job, run_dir: run.dir.path(), resumed: run.resumed });
+    run.sample_before(observer)?;
+    steps::train(&mut run, observer)?;
+    finish::finish(&mut run, observer)
+}
+
+/// The content of `config.toml`.
+fn text(recipe: &Recipe) -> String {
+    config::to_toml(recipe)
+}

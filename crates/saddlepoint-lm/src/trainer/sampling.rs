@@ -1,0 +1,94 @@
+//! The policy's own samples: what it says, how often that is right, and how far it is from the reference.
+
+use saddlepoint_core::seed::Seed;
+use serde::{Deserialize, Serialize};
+
+use crate::Result;
+use crate::engine::{Divergence, Finish, Forest, GenerateConfig, Generator, Policy, Prompt, Want};
+use crate::tether::{Measurement, Sampled};
+
+/// What is sampled.
+#[derive(Debug, Clone)]
+pub(super) struct Sampling {
+    /// Samples a prompt.
+    pub(super) samples: usize,
+    /// Longest sample, in tokens.
+    pub(super) max_new_tokens: usize,
+    /// Tokens that end a sample.
+    pub(super) stop: Vec<u32>,
+    /// Tokens and predictions that one pass of the policy can take.
+    pub(super) room: (usize, usize),
+}
+
+/// One sample.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Drawn {
+    /// Index of its prompt.
+    pub(super) prompt: usize,
+    /// Its tokens, the one that ended it included.
+    pub(super) ids: Vec<u32>,
+    /// Whether it was cut at the length limit.
+    pub(super) cut: bool,
+}
+
+/// Samples at a time.
+const MAX_BATCH: usize = 64;
+
+impl Sampling {
+    /// Samples at temperature 1 from the whole vocabulary: only then do the samples have the distribution whose
+    /// divergence is measured.
+    pub(super) fn draw(&self, policy: &Policy, prompts: &[&[u32]], seed: Seed) -> Result<Vec<Drawn>> {
+        let config = GenerateConfig {
+            max_new_tokens: self.max_new_tokens,
+            stop_ids: self.stop.clone(),
+            max_batch: MAX_BATCH.min(prompts.len() * self.samples),
+            ..GenerateConfig::default()
+        };
+        let asked: Vec<Prompt> =
+            prompts.iter().map(|ids| Prompt { ids: ids.to_vec(), samples: self.samples }).collect();
+        let drawn = Generator::new(policy, config)?.run(&asked, seed, &mut |_| {})?;
+        Ok(drawn
+            .into_iter()
+            .map(|sample| Drawn {
+                prompt: sample.prompt,
+                ids: sample.ids,
+                cut: sample.finish == Finish::Length,
+            })
+            .collect())
+    }
+
+    /// The divergence of the policy from the reference along `drawn`.
+    pub(super) fn measure(
+        &self,
+        policy: &mut Policy,
+        prompts: &[&[u32]],
+        drawn: &[Drawn],
+        divergence: Divergence,
+    ) -> Result<Measurement> {
+        let want = Want { divergence: Some(divergence), ..Want::default() };
+        let mut sampled = Vec::with_capacity(drawn.len());
+        let mut rest = drawn;
+        while !rest.is_empty() {
+            let mut forest = Forest::default();
+            let mut rows = Vec::new();
+            while let Some(next) = rest.first() {
+                let stored = forest.len() + prompts[next.prompt].len() + next.ids.len() - 1;
+                let full = stored > self.room.0 || forest.rows.len() + next.ids.len() > self.room.1;
+                if full && !rows.is_empty() {
+                    break;
+                }
+                let root = forest.root(prompts[next.prompt]);
+                rows.push((forest.completion(root, &next.ids), next));
+                rest = &rest[1..];
+            }
+            let stats = policy.evaluate(&forest, want)?;
+            sampled.extend(rows.into_iter().map(|(rows, drawn)| Sampled {
+                prompt: drawn.prompt,
+                divergence: stats.divergence[rows].iter().sum(),
+                tokens: drawn.ids.len(),
+                truncated: drawn.cut,
+            }));
+        }
+        Ok(Measurement::new(&sampled))
+    }
+}

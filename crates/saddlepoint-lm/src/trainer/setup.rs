@@ -1,0 +1,170 @@
+//! A run as it stands between two steps: started, or brought back from a checkpoint.
+
+use std::fs;
+use std::path::Path;
+
+use saddlepoint_core::clock::{Stopwatch, unix_seconds};
+use saddlepoint_core::record::Recorder;
+use saddlepoint_core::run::RunDir;
+use saddlepoint_core::seed::Seed;
+use saddlepoint_core::{Error as CoreError, atomic};
+use saddlepoint_opt::optimizer::AdamW;
+use saddlepoint_opt::schedule::Schedule;
+use serde_json::json;
+
+use super::checkpoint::{self, pretty};
+use super::job::Job;
+use super::order::Order;
+use super::sampling::{Drawn, Sampling};
+use super::state::{State, VERSION};
+use super::{CONFIG, text};
+use crate::engine::{Policy, TensorSpec};
+use crate::recipe::Recipe;
+use crate::tether::Tether;
+use crate::{Error, Result};
+
+/// Everything that a run works with.
+#[derive(Debug)]
+pub(super) struct Run<'a> {
+    pub(super) job: &'a Job,
+    pub(super) dir: RunDir,
+    pub(super) recorder: Recorder,
+    pub(super) watch: Stopwatch,
+    /// The step after which it continues, if it does.
+    pub(super) resumed: Option<u64>,
+    pub(super) seed: Seed,
+    pub(super) policy: Policy,
+    pub(super) tether: Option<Tether>,
+    pub(super) optimizer: AdamW,
+    pub(super) schedule: Schedule,
+    pub(super) order: Order,
+    pub(super) state: State,
+    /// Weights of `state.kept`.
+    pub(super) kept: Vec<f32>,
+    /// What the policy said before its first step.
+    pub(super) before: Vec<Drawn>,
+}
+
+impl<'a> Run<'a> {
+    /// Starts `recipe` (which `job` opened), or continues it.
+    pub(super) fn open(job: &'a Job, recipe: &Recipe, resume: bool) -> Result<Self> {
+        let watch = Stopwatch::start();
+        let train = &job.recipe.train;
+        let seed = Seed::new(train.seed);
+        let mut tether = job.tether()?;
+        let schedule = train.schedule(job.steps())?;
+
+        let dir = if resume { continued(&train.output_dir)? } else { RunDir::create(&train.output_dir)? };
+        let latest = dir.latest()?;
+        let fresh = State { version: VERSION, ..State::default() };
+        if latest.is_none() {
+            // First of all, so that whatever else is in the folder belongs to a run that can be resumed.
+            dir.checkpoint(0, |folder| checkpoint::write_first(folder, &fresh))?;
+        }
+        same_recipe(dir.path(), recipe)?;
+
+        let mut policy = job.policy(tether.as_ref())?;
+        let trainable = policy.trainable();
+        let decayed = trainable.tensors.iter().filter(|spec| spec.decays()).map(TensorSpec::range).collect();
+        let mut optimizer = AdamW::new(job.recipe.optimizer.adamw(), trainable.params.len(), decayed)?;
+
+        let (state, kept, recorder) = if let Some((step, folder)) = &latest {
+            let (state, kept) =
+                checkpoint::read(folder, &job.recipe, &job.model, &mut policy, &mut optimizer)?;
+            if let (Some(tether), Some(duals)) = (&mut tether, &state.duals) {
+                tether.restore(Some(duals.clone()));
+            }
+            let mut recorder = Recorder::resume(dir.path(), *step)?;
+            recorder.event("resumed", &json!({ "step": step }))?;
+            (state, kept, recorder)
+        } else {
+            (fresh, Vec::new(), Recorder::create(dir.path())?)
+        };
+        Ok(Self {
+            job,
+            dir,
+            recorder,
+            watch,
+            resumed: latest.map(|(step, _)| step),
+            seed,
+            policy,
+            tether,
+            optimizer,
+            schedule,
+            order: Order::new(seed, job.train.len(), train.step_size()),
+            state,
+            kept,
+            before: Vec::new(),
+        })
+    }
+
+    /// How samples are drawn.
+    pub(super) fn sampling(&self) -> Sampling {
+        let setup = self.job.setup(self.tether.as_ref());
+        Sampling {
+            samples: self.tether.as_ref().map_or(1, |tether| tether.config().samples),
+            max_new_tokens: self.job.sample_length(),
+            stop: self.job.codec.eos.clone(),
+            room: (setup.max_tokens, setup.max_rows),
+        }
+    }
+
+    /// Passes over the data so far.
+    pub(super) fn epoch(&self) -> f64 {
+        self.state.step as f64 / self.job.recipe.train.steps_per_epoch(self.job.train.len()) as f64
+    }
+}
+
+/// The folder of a run that was begun. One in which a kill left nothing of use is begun anew.
+fn continued(path: &Path) -> Result<RunDir> {
+    match RunDir::resume(path) {
+        Err(error @ CoreError::NoCheckpoint { .. }) => {
+            let left: Vec<_> = fs::read_dir(path).into_iter().flatten().flatten().collect();
+            let of_no_use = |name: &str| name == ".lock" || name.contains(".partial-");
+            if left.iter().any(|entry| !of_no_use(&entry.file_name().to_string_lossy())) {
+                return Err(error.into());
+            }
+            for entry in left.iter().filter(|entry| entry.path().is_dir()) {
+                fs::remove_dir_all(entry.path()).map_err(|source| CoreError::Io {
+                    action: "remove",
+                    path: entry.path(),
+                    source,
+                })?;
+            }
+            Ok(RunDir::create(path)?)
+        }
+        other => Ok(other?),
+    }
+}
+
+/// Writes the recipe into the run's folder, or compares it with the one that is there. The number of threads may
+/// change, since nothing depends on it.
+fn same_recipe(dir: &Path, recipe: &Recipe) -> Result<()> {
+    let path = dir.join(CONFIG);
+    let Ok(known) = fs::read_to_string(&path) else {
+        let meta = json!({
+            "format": 1,
+            "version": env!("CARGO_PKG_VERSION"),
+            "seed": recipe.train.seed,
+            "started": unix_seconds(),
+        });
+        atomic::write(&dir.join("meta.json"), &pretty(&meta))?;
+        return Ok(atomic::write(&path, text(recipe).as_bytes())?);
+    };
+    let comparable = |text: &str| -> Vec<String> {
+        text.lines().filter(|line| !line.starts_with("threads = ")).map(str::to_owned).collect()
+    };
+    let (known, now) = (comparable(&known), comparable(&text(recipe)));
+    if known == now {
+        return Ok(());
+    }
+    let changed = (0..known.len().max(now.len())).find(|&i| known.get(i) != now.get(i)).unwrap_or_default();
+    let show = |lines: &[String]| lines.get(changed).cloned().unwrap_or_else(|| "nothing".to_owned());
+    let problem = format!(
+        "the run was started with other settings (first difference: {} there, {} now); resume with {} or choose another output_dir",
+        show(&known),
+        show(&now),
+        path.display()
+    );
+    Err(Error::Config { key: "train.output_dir".to_owned(), problem })
+}

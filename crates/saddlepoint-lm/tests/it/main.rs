@@ -1,0 +1,14 @@
+//! Integration tests: one binary, a module for each subject.
+
+mod data_corpus;
+mod data_golden;
+mod data_input;
+mod data_public;
+mod fuzz_corpus;
+mod model_adapter;
+mod model_dequant;
+mod model_fixture;
+mod model_folder;
+mod model_gguf;
+mod model_safetensors;
+mod model_smollm2;

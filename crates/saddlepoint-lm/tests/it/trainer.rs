@@ -1,0 +1,434 @@
+//! Whole runs of small models: what they write, that they continue exactly, and that layout does not matter.
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use saddlepoint_lm::Error;
+use saddlepoint_lm::model::ModelFolder;
+use saddlepoint_lm::recipe::Recipe;
+use saddlepoint_lm::tether::Verdict;
+use saddlepoint_lm::trainer::{Event, Job, Summary, run};
+use serde_json::{Value, json};
+
+const BASE: &str = r#"
+[model]
+new = { hidden_size = 32, intermediate_size = 64, num_hidden_layers = 2, num_attention_heads = 2, num_key_value_heads = 1 }
+[data]
+generate = { samples = 200, eval_samples = 20 }
+[optimizer]
+learning_rate = 1e-2
+[train]
+output_dir = "base"
+per_device_train_batch_size = 8
+num_train_epochs = 1
+logging_steps = 4
+eval_steps = 10
+save_steps = 7
+sample_prompts = 4
+max_completion_length = 4
+"#;
+
+const DPO: &str = r#"
+[model]
+recipe = "base.toml"
+[data]
+generate = { samples = 120, eval_samples = 30 }
+[method]
+name = "dpo"
+label_smoothing = 0.1
+[tether]
+budget = 0.5
+every = 3
+prompts = 4
+final_prompts = 16
+max_completion_length = 4
+[optimizer]
+learning_rate = 3e-3
+[train]
+output_dir = "dpo"
+per_device_train_batch_size = 6
+max_steps = 13
+logging_steps = 3
+eval_steps = 5
+save_steps = 4
+"#;
+
+/// A folder with both recipes, changed by `change`.
+fn place(change: impl Fn(&str) -> String) -> tempfile::TempDir {
+    let place = tempfile::tempdir().expect("a temporary folder");
+    fs::write(place.path().join("base.toml"), change(BASE)).expect("written");
+    fs::write(place.path().join("dpo.toml"), change(DPO)).expect("written");
+    place
+}
+
+fn load(place: &Path, name: &str, sets: &[&str]) -> Recipe {
+    let sets: Vec<String> = sets.iter().map(|&set| set.to_owned()).collect();
+    Recipe::load(&place.join(name), &sets).expect("a valid recipe")
+}
+
+fn quiet(recipe: &Recipe, resume: bool) -> Summary {
+    run(recipe, resume, &mut |_| {}).expect("the run ends")
+}
+
+fn weights(run: &Path) -> Vec<u8> {
+    fs::read(run.join("model/model.safetensors")).expect("weights")
+}
+
+fn lines(path: PathBuf) -> Vec<Value> {
+    let text = fs::read_to_string(path).expect("a file");
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+#[test]
+fn a_run_writes_what_it_promises() {
+    let place = place(str::to_owned);
+    let recipe = load(place.path(), "base.toml", &[]);
+    let mut kinds = Vec::new();
+    let summary = run(&recipe, false, &mut |event| {
+        kinds.push(match event {
+            Event::Opened { resumed: None, .. } => "opened",
+            Event::Sampling { prompts: 4 } => "sampling",
+            Event::Step { total: 25, .. } => "step",
+            Event::Logged { .. } => "logged",
+            Event::Saved { .. } => "saved",
+            other => panic!("unexpected {other:?}"),
+        });
+    })
+    .expect("the run ends");
+    assert_eq!(kinds.iter().filter(|kind| **kind == "step").count(), 25);
+    assert_eq!((summary.steps, summary.model_step, summary.reached()), (25, 25, true));
+
+    let dir = place.path().join("base");
+    let metrics = lines(dir.join("metrics.jsonl"));
+    let steps = |name: &str| -> Vec<u64> {
+        metrics
+            .iter()
+            .filter(|l| l.get(name).is_some())
+            .map(|l| l["step"].as_u64().expect("a step"))
+            .collect()
+    };
+    assert_eq!(steps("loss"), [4, 8, 12, 16, 20, 24, 25]);
+    assert_eq!(steps("eval_loss"), [10, 20, 25]);
+    for name in ["entropy", "mean_token_accuracy", "grad_norm", "learning_rate", "num_tokens", "epoch"] {
+        assert_eq!(steps(name).first(), Some(&4), "{name}");
+    }
+    let loss = |line: &Value| line["loss"].as_f64().expect("a number");
+    let losses: Vec<f64> = metrics.iter().filter(|l| l.get("loss").is_some()).map(loss).collect();
+    assert!(losses[5] < 0.95 * losses[0], "it learns: {losses:?}");
+    assert_eq!(
+        summary.metrics["num_tokens"],
+        metrics.iter().rev().find_map(|l| l.get("num_tokens")).expect("there").clone()
+    );
+
+    let names = |dir: &Path| -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(dir)
+            .expect("a folder")
+            .map(|e| e.expect("an entry").file_name().into_string().expect("UTF-8"))
+            .filter(|name| !name.starts_with("events.out"))
+            .collect();
+        names.sort();
+        names
+    };
+    let checkpoints = ["checkpoint-14", "checkpoint-21", "checkpoint-25", "checkpoint-7"];
+    let files = [
+        "config.toml",
+        "events.jsonl",
+        "meta.json",
+        "metrics.jsonl",
+        "model",
+        "samples-before.json",
+        "samples.jsonl",
+        "summary.json",
+    ];
+    assert_eq!(names(&dir), [&[".lock"], &checkpoints[..], &files[..]].concat());
+    for part in checkpoints.iter().chain(&["model"]) {
+        ModelFolder::open(&dir.join(part)).expect("a model that loads");
+    }
+    let state: Value =
+        serde_json::from_slice(&fs::read(dir.join("checkpoint-25/trainer_state.json")).expect("a file"))
+            .expect("JSON");
+    assert_eq!(state["global_step"], 25);
+    assert_eq!(state["epoch"], 1.0);
+    assert_eq!(state["log_history"].as_array().expect("lines").len(), metrics.len());
+    let samples = lines(dir.join("samples.jsonl"));
+    assert_eq!(samples.len(), 4);
+    assert!(
+        samples.iter().all(|l| l["prompt"].is_string() && l["before"].is_string() && l["after"].is_string())
+    );
+    let read: Summary =
+        serde_json::from_slice(&fs::read(dir.join("summary.json")).expect("a file")).expect("JSON");
+    assert_eq!(read, summary);
+}
+
+#[test]
+fn a_run_interrupted_anywhere_ends_with_the_bytes_of_the_uninterrupted_one() {
+    let whole = place(str::to_owned);
+    let summary = quiet(&load(whole.path(), "dpo.toml", &[]), false);
+    let tether = summary.tether.expect("a tether");
+    assert!(tether.measured > 0.0 && tether.beta > 0.0);
+    // Interrupted after 3, 4, 5 ... events: inside steps, between checkpoints, while sampling, in both stages.
+    let broken = place(str::to_owned);
+    let mut interruptions = 0;
+    loop {
+        let recipe = load(broken.path(), "dpo.toml", &[]);
+        let mut left = 3 + interruptions;
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            run(&recipe, true, &mut |_| {
+                left -= 1;
+                assert!(left > 0, "interrupted on purpose");
+            })
+        }));
+        match outcome {
+            Ok(result) => break drop(result.expect("the run ends")),
+            Err(_) => interruptions += 1,
+        }
+        assert!(interruptions < 100, "it gets on");
+    }
+    assert!(interruptions > 10, "{interruptions}");
+    for name in ["base", "dpo"] {
+        let (a, b) = (whole.path().join(name), broken.path().join(name));
+        assert!(weights(&a) == weights(&b), "{name}: the weights differ");
+        for file in ["metrics.jsonl", "samples.jsonl"] {
+            let text = |dir: &Path| fs::read_to_string(dir.join(file)).expect("a file");
+            assert_eq!(text(&a), text(&b), "{name}/{file}");
+        }
+    }
+    let again = quiet(&load(broken.path(), "dpo.toml", &[]), true);
+    assert_eq!(again.tether.expect("a tether"), tether, "a finished run is not run again");
+}
+
+#[test]
+fn threads_do_not_change_a_byte() {
+    let runs = ["1", "2"].map(|threads| {
+        let place = place(str::to_owned);
+        let set = format!("train.threads={threads}");
+        quiet(&load(place.path(), "base.toml", &[&set]), false);
+        (
+            weights(&place.path().join("base")),
+            fs::read(place.path().join("base/metrics.jsonl")).expect("a file"),
+        )
+    });
+    assert!(runs[0] == runs[1]);
+}
+
+#[test]
+fn how_a_step_is_divided_does_not_matter() {
+    let runs = [("8", "1"), ("1", "8"), ("3", "8")].map(|(size, parts)| {
+        let place = place(str::to_owned);
+        let (size, parts) = (
+            format!("train.per_device_train_batch_size={size}"),
+            format!("train.gradient_accumulation_steps={parts}"),
+        );
+        let sets = [
+            size.as_str(),
+            &parts,
+            "train.max_steps=3",
+            "train.logging_steps=1",
+            "optimizer.learning_rate=1e-4",
+        ];
+        quiet(&load(place.path(), "base.toml", &sets), false);
+        lines(place.path().join("base/metrics.jsonl"))
+    });
+    for (a, b) in runs[0].iter().zip(&runs[1]) {
+        for (name, value) in a.as_object().expect("an object") {
+            let (x, y) = (value.as_f64().expect("a number"), b[name].as_f64().expect("a number"));
+            assert!((x - y).abs() <= 1e-5 * x.abs().max(1e-3), "{name}: {x} against {y}");
+        }
+    }
+    assert_ne!(runs[0][0], runs[2][0], "24 records a step are another run");
+}
+
+#[test]
+fn a_recipe_starts_from_the_result_of_another() {
+    let place = place(str::to_owned);
+    let recipe = load(place.path(), "dpo.toml", &[]);
+    quiet(&recipe, false);
+    let mut reused = false;
+    let recipe = load(place.path(), "dpo.toml", &["train.output_dir=second"]);
+    run(&recipe, false, &mut |event| reused |= matches!(event, Event::Reused { .. })).expect("the run ends");
+    assert!(reused, "the first stage is not run twice");
+    assert_eq!(weights(&place.path().join("dpo")), weights(&place.path().join("second")));
+
+    let changed = BASE.replace("1e-2", "2e-2");
+    fs::write(place.path().join("base.toml"), changed).expect("written");
+    let recipe = load(place.path(), "dpo.toml", &["train.output_dir=third"]);
+    let message = run(&recipe, false, &mut |_| {}).expect_err("refused").to_string();
+    let expected = format!(
+        "model.recipe: {}: {} holds a run with other settings; remove it or change train.output_dir",
+        place.path().join("base.toml").display(),
+        place.path().join("base").display()
+    );
+    assert_eq!(message, expected);
+}
+
+#[test]
+fn a_recipe_cannot_start_from_itself() {
+    let place = place(|text| text.replace("base.toml", "dpo.toml"));
+    let message =
+        run(&load(place.path(), "dpo.toml", &[]), false, &mut |_| {}).expect_err("refused").to_string();
+    assert!(message.ends_with("dpo.toml: starts from itself"), "{message}");
+}
+
+#[test]
+fn the_best_evaluation_is_kept() {
+    let place = place(str::to_owned);
+    // A learning rate that grows far too large: the first evaluations are the best.
+    let sets = [
+        "train.load_best_model_at_end=true",
+        "train.eval_steps=5",
+        "train.save_total_limit=1",
+        "optimizer.learning_rate=0.5",
+        "train.warmup_steps=25",
+        "train.lr_scheduler_type=constant",
+    ];
+    let summary = quiet(&load(place.path(), "base.toml", &sets), false);
+    let dir = place.path().join("base");
+    let evals: Vec<(u64, f64)> = lines(dir.join("metrics.jsonl"))
+        .iter()
+        .filter_map(|l| Some((l["step"].as_u64()?, l.get("eval_loss")?.as_f64()?)))
+        .collect();
+    let best = evals.iter().min_by(|a, b| a.1.total_cmp(&b.1)).expect("evaluations").0;
+    assert!(best < 25, "{evals:?}");
+    assert_eq!(summary.model_step, best);
+    let kept = fs::read(dir.join(format!("checkpoint-{best}/model.safetensors")))
+        .expect("the best checkpoint stays");
+    assert!(kept == weights(&dir));
+}
+
+#[test]
+fn a_loss_that_is_not_finite_stops_the_run_before_anything_is_changed() {
+    let place = place(str::to_owned);
+    let sets = [
+        "optimizer.learning_rate=1e30",
+        "train.logging_steps=1",
+        "train.save_steps=1",
+        "optimizer.max_grad_norm=0",
+    ];
+    let recipe = load(place.path(), "base.toml", &sets);
+    let error = run(&recipe, false, &mut |_| {}).expect_err("stops");
+    assert!(matches!(error, Error::NotFinite { .. }), "{error}");
+    let message = error.to_string();
+    assert!(message.contains(" of step ") && message.contains("(records "), "{message}");
+    let dir = place.path().join("base");
+    let last = lines(dir.join("metrics.jsonl")).pop().expect("a line");
+    assert!(last["loss"].is_number(), "no line after the last good step: {last}");
+    assert!(!dir.join("model").exists() && !dir.join("summary.json").exists());
+    let step = last["step"].as_u64().expect("a step");
+    assert!(message.contains(&format!("of step {}", step + 1)), "{message}");
+}
+
+#[test]
+fn a_used_folder_and_a_changed_recipe_are_refused() {
+    let place = place(str::to_owned);
+    let recipe = load(place.path(), "base.toml", &["train.max_steps=3"]);
+    quiet(&recipe, false);
+    let before = weights(&place.path().join("base"));
+    let message = run(&recipe, false, &mut |_| {}).expect_err("refused").to_string();
+    assert!(message.contains("is not empty; continue the run in it with --resume"), "{message}");
+    let other = load(place.path(), "base.toml", &["train.max_steps=4"]);
+    let message = run(&other, true, &mut |_| {}).expect_err("refused").to_string();
+    assert!(message.contains("first difference: max_steps = 3 there, max_steps = 4 now"), "{message}");
+    assert!(before == weights(&place.path().join("base")));
+}
+
+#[test]
+fn nothing_is_written_before_model_and_data_are_read() {
+    let place = place(str::to_owned);
+    fs::write(place.path().join("bad.jsonl"), "{\"prompt\": \"1,1,1,1=\", \"completion\": \"2\"}\n{oops\n")
+        .expect("written");
+    let text = BASE.replace("generate = { samples = 200, eval_samples = 20 }", "path = \"bad.jsonl\"");
+    fs::write(place.path().join("bad.toml"), text).expect("written");
+    let message =
+        run(&load(place.path(), "bad.toml", &[]), false, &mut |_| {}).expect_err("refused").to_string();
+    assert!(message.starts_with("model.new.tokenizer: is needed"), "{message}");
+    assert!(!place.path().join("base").exists());
+}
+
+#[test]
+fn a_fraction_is_held_out_without_sharing_prompts() {
+    let place = place(str::to_owned);
+    quiet(&load(place.path(), "base.toml", &["train.max_steps=1"]), false);
+    let pair = |i: usize| json!({ "prompt": format!("{},1,1,1=", i % 10), "chosen": "5", "rejected": format!("7{i}") });
+    let pairs: Vec<String> = (0..40).map(|i| pair(i).to_string()).collect();
+    fs::write(place.path().join("pairs.jsonl"), pairs.join("\n")).expect("written");
+    let text = "[model]\npath = \"base/model\"\n[data]\npath = \"pairs.jsonl\"\neval_fraction = 0.25\n[method]\nname = \"dpo\"\n";
+    fs::write(place.path().join("file.toml"), text).expect("written");
+    let job = Job::open(&load(place.path(), "file.toml", &[])).expect("opens");
+    let eval = job.eval().expect("held out");
+    assert_eq!((job.train().len(), eval.len()), (28, 12), "prompts come in groups of four");
+    assert_eq!(job.steps(), 3 * 4);
+}
+
+#[test]
+fn a_tether_needs_several_prompts() {
+    let place = place(str::to_owned);
+    quiet(&load(place.path(), "base.toml", &["train.max_steps=1"]), false);
+    let pair = json!({ "prompt": "1,1,1,1=", "chosen": "2", "rejected": "3" }).to_string();
+    fs::write(place.path().join("pairs.jsonl"), &pair).expect("written");
+    let text = "[model]\npath = \"base/model\"\n[data]\npath = \"pairs.jsonl\"\neval_path = \"pairs.jsonl\"\n\
+                [method]\nname = \"dpo\"\n[tether]\nbudget = 1.0\n";
+    fs::write(place.path().join("file.toml"), text).expect("written");
+    let message = Job::open(&load(place.path(), "file.toml", &[])).expect_err("refused").to_string();
+    let expected = "an interval needs at least 2 different prompts to train on and 2 held out, there are 1";
+    assert_eq!(message, format!("tether: {expected}"));
+}
+
+#[test]
+fn a_run_that_leaves_its_budget_ends_with_the_last_weights_within_it() {
+    let place = place(str::to_owned);
+    // A controller that does nothing: the divergence grows past the budget.
+    let sets = [
+        "tether.kp=0",
+        "tether.ki=0",
+        "tether.every=1",
+        "tether.budget=0.3",
+        "tether.initial_beta=0.1",
+        "train.lr_scheduler_type=constant",
+        "optimizer.learning_rate=1e-2",
+        "train.max_steps=24",
+    ];
+    let mut held = Vec::new();
+    let summary = run(&load(place.path(), "dpo.toml", &sets), false, &mut |event| {
+        if let Event::Measured { step, verdict: Some(Verdict::Held), .. } = event {
+            held.push(*step);
+        }
+    })
+    .expect("the run ends");
+    let dir = place.path().join("dpo");
+    assert!(summary.model_step < summary.steps && held.contains(&summary.model_step), "{held:?} {summary:?}");
+    assert!(
+        weights(&dir) != fs::read(dir.join("checkpoint-24/model.safetensors")).expect("the last weights")
+    );
+    let tether = summary.tether.expect("a tether");
+    assert_eq!(tether.held, Some(tether.interval[1] <= 0.3));
+    let state: Value =
+        serde_json::from_slice(&fs::read(dir.join("checkpoint-24/state.json")).expect("a file"))
+            .expect("JSON");
+    assert_eq!(state["kept"]["step"], summary.model_step);
+    assert!(dir.join("checkpoint-24/kept.safetensors").is_file());
+}
+
+#[test]
+fn a_tether_holds_a_method_without_a_coefficient_of_its_own() {
+    let runs = ["0.0001", "30.0"].map(|beta| {
+        let place = place(|text| text.replace("name = \"dpo\"\nlabel_smoothing = 0.1", "name = \"sft\""));
+        let beta = format!("tether.beta={beta}");
+        let text =
+            fs::read_to_string(place.path().join("dpo.toml")).expect("a file").replace("budget = 0.5", "");
+        fs::write(place.path().join("dpo.toml"), text).expect("written");
+        let summary = quiet(
+            &load(
+                place.path(),
+                "dpo.toml",
+                &[&beta, "data.generate.right=1.0", "optimizer.learning_rate=1e-2"],
+            ),
+            false,
+        );
+        assert!(summary.metrics["tether/divergence_data"].is_number());
+        let tether = summary.tether.expect("a tether");
+        assert_eq!((tether.held, tether.budget), (None, None));
+        tether.measured
+    });
+    assert!(runs[1] < 0.5 * runs[0], "a stronger penalty holds it closer: {runs:?}");
+}

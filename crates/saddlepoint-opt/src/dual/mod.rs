@@ -1,0 +1,230 @@
+//! Multipliers of inequality constraints, updated by projected dual ascent with a PI step.
+//!
+//! For `min f(x)` subject to `c_i(x) <= b_i` (or `>=`), the Lagrangian is `L(x, λ) = f(x) + Σ λ_i e_i(x)` with
+//! the violation `e_i = c_i − b_i` (or `b_i − c_i`) and `λ_i >= 0`. The parameters descend on `L`, the
+//! multipliers ascend on it; [`Duals`] is the ascending half, for solvers and training loops alike.
+//!
+//! ```
+//! use saddlepoint_opt::dual::{Duals, NuPi, at_most};
+//! let mut duals = Duals::new([at_most("kl", 0.05)], NuPi::default())?;
+//! duals.update(&[0.08])?; // measured: above the bound
+//! assert!(duals.weights()[0] > 0.0); // so its gradient now has a weight
+//! # Ok::<(), saddlepoint_opt::Error>(())
+//! ```
+
+mod nu_pi;
+
+pub use nu_pi::{NuPi, Scale};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// On which side of its bound a measured quantity has to stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sense {
+    /// `c <= bound`.
+    AtMost,
+    /// `c >= bound`.
+    AtLeast,
+}
+
+/// A named bound on a measured quantity.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Constraint {
+    /// Name, as reported.
+    pub name: String,
+    /// Side of the bound.
+    pub sense: Sense,
+    /// The bound, in the unit of the quantity.
+    pub bound: f64,
+}
+
+/// The constraint `c <= bound`.
+pub fn at_most(name: impl Into<String>, bound: f64) -> Constraint {
+    Constraint { name: name.into(), sense: Sense::AtMost, bound }
+}
+
+/// The constraint `c >= bound`.
+pub fn at_least(name: impl Into<String>, bound: f64) -> Constraint {
+    Constraint { name: name.into(), sense: Sense::AtLeast, bound }
+}
+
+impl Constraint {
+    /// The violation `e`: positive where the constraint is broken.
+    pub fn violation(&self, measured: f64) -> f64 {
+        self.sign() * (measured - self.bound)
+    }
+
+    /// Derivative of the violation with respect to the measured quantity.
+    fn sign(&self) -> f64 {
+        match self.sense {
+            Sense::AtMost => 1.0,
+            Sense::AtLeast => -1.0,
+        }
+    }
+}
+
+/// One multiplier a constraint. Serialised in a format that keeps every `f64`, it continues exactly.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Duals {
+    constraints: Vec<Constraint>,
+    rule: NuPi,
+    state: Vec<nu_pi::State>,
+}
+
+impl Duals {
+    /// Multipliers at `rule.initial`.
+    ///
+    /// # Errors
+    /// A setting of the rule or a bound is outside its range.
+    pub fn new(constraints: impl IntoIterator<Item = Constraint>, rule: NuPi) -> Result<Self> {
+        rule.check()?;
+        let constraints: Vec<_> = constraints.into_iter().collect();
+        if let Some(c) = constraints.iter().find(|c| !c.bound.is_finite()) {
+            let problem = format!("of `{}` must be finite, got {}", c.name, c.bound);
+            return Err(Error::Setting { key: "bound", problem });
+        }
+        let state = vec![rule.start(); constraints.len()];
+        Ok(Self { constraints, rule, state })
+    }
+
+    /// The constraints, in the order of every slice here.
+    pub fn constraints(&self) -> &[Constraint] {
+        &self.constraints
+    }
+
+    /// The multipliers `λ_i`.
+    pub fn multipliers(&self) -> Vec<f64> {
+        self.state.iter().map(|s| s.multiplier).collect()
+    }
+
+    /// Derivative of the Lagrangian with respect to each measured quantity: `λ_i` for `<=`, `−λ_i` for `>=`.
+    /// Multiply the gradient of each quantity by it.
+    pub fn weights(&self) -> Vec<f64> {
+        self.constraints.iter().zip(&self.state).map(|(c, s)| c.sign() * s.multiplier).collect()
+    }
+
+    /// One ascent step from the measured quantities, which may be other estimates than the ones whose
+    /// gradients are taken (a proxy constraint).
+    ///
+    /// # Errors
+    /// The number of values is wrong or one is not finite; then nothing has changed.
+    pub fn update(&mut self, measured: &[f64]) -> Result<()> {
+        if measured.len() != self.constraints.len() {
+            let (expected, got) = (self.constraints.len(), measured.len());
+            return Err(Error::Length { what: "measured constraints", expected, got });
+        }
+        for (c, &value) in self.constraints.iter().zip(measured) {
+            if !value.is_finite() {
+                return Err(Error::Measured { name: c.name.clone(), value });
+            }
+        }
+        for ((c, s), &value) in self.constraints.iter().zip(&mut self.state).zip(measured) {
+            self.rule.step(s, c.violation(value));
+        }
+        Ok(())
+    }
+
+    /// How often each multiplier was held at its lower and at its upper limit. The lower limit is ordinary (an
+    /// inactive constraint has multiplier 0); the upper one says that the constraint could not be enforced.
+    pub fn clamped(&self) -> Vec<Clamped> {
+        self.state.iter().map(|s| s.clamped).collect()
+    }
+}
+
+/// Number of updates after which a multiplier stood at a limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clamped {
+    /// At the lower limit.
+    pub lower: u64,
+    /// At the upper limit.
+    pub upper: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// min x² subject to x >= 1: the saddle point is x = 1 with 2x − λ = 0, so λ = 2.
+    fn toy(rule: NuPi, steps: usize) -> (f64, Duals, Vec<f64>) {
+        let mut duals = Duals::new([at_least("x", 1.0)], rule).expect("valid rule");
+        let (mut x, mut path) = (0.0, Vec::new());
+        for _ in 0..steps {
+            x -= 0.05 * (2.0 * x + duals.weights()[0]);
+            duals.update(&[x]).expect("finite");
+            path.push(x);
+        }
+        (x, duals, path)
+    }
+
+    #[test]
+    fn descent_and_ascent_meet_at_the_saddle_point() {
+        let (x, duals, _) = toy(NuPi { kp: 1.0, ki: 0.1, ..NuPi::default() }, 2_000);
+        assert!((x - 1.0).abs() < 1e-9, "x = {x}");
+        assert!((duals.multipliers()[0] - 2.0).abs() < 1e-9, "{:?}", duals.multipliers());
+        assert_eq!(duals.clamped()[0], Clamped::default());
+    }
+
+    #[test]
+    fn an_inactive_constraint_has_multiplier_zero_and_recovers_at_once() {
+        let mut duals = Duals::new([at_most("c", 1.0)], NuPi { ki: 0.1, ..NuPi::default() }).expect("valid");
+        for _ in 0..100 {
+            duals.update(&[0.0]).expect("finite");
+        }
+        assert_eq!(duals.multipliers(), [0.0]);
+        assert_eq!(duals.clamped(), [Clamped { lower: 100, upper: 0 }]);
+        duals.update(&[2.0]).expect("finite");
+        assert!(duals.multipliers()[0] > 0.09, "the integral wound up: {:?}", duals.multipliers());
+    }
+
+    #[test]
+    fn the_proportional_part_damps_the_oscillation() {
+        let overshoot = |kp| {
+            let (_, _, path) = toy(NuPi { kp, ki: 0.5, ..NuPi::default() }, 400);
+            path.iter().copied().fold(f64::MIN, f64::max) - 1.0
+        };
+        let (pure_i, pi) = (overshoot(0.0), overshoot(8.0));
+        assert!(pure_i > 0.3, "the integral alone overshoots: {pure_i}");
+        assert!(pi < 0.2 * pure_i, "overshoot {pi} with P, {pure_i} without");
+    }
+
+    #[test]
+    fn without_p_the_step_is_projected_dual_ascent() {
+        let rule = NuPi { kp: 0.0, ki: 0.3, upper: Some(1.0), ..NuPi::default() };
+        let mut duals = Duals::new([at_most("c", 0.0)], rule).expect("valid");
+        let mut lambda = 0.0_f64;
+        for e in [1.0, 2.0, 3.0, -0.5, -4.0, 0.2] {
+            lambda = (lambda + 0.3 * e).clamp(0.0, 1.0);
+            duals.update(&[e]).expect("finite");
+            assert!((duals.multipliers()[0] - lambda).abs() < 1e-15);
+        }
+    }
+
+    #[test]
+    fn restart_continues_exactly() {
+        let rule = NuPi { kp: 0.7, ki: 0.13, nu: 0.4, ..NuPi::default() };
+        let mut whole = Duals::new([at_most("a", 0.3), at_least("b", 0.1)], rule).expect("valid");
+        let measured = |t: u32| [0.3 + (f64::from(t) * 0.7).sin(), 0.1 + (f64::from(t) * 1.3).cos()];
+        let mut parts = whole.clone();
+        for t in 0..50 {
+            whole.update(&measured(t)).expect("finite");
+            let text = serde_json::to_string(&parts).expect("serialises");
+            parts = serde_json::from_str(&text).expect("parses");
+            parts.update(&measured(t)).expect("finite");
+        }
+        assert_eq!(whole, parts);
+    }
+
+    #[test]
+    fn non_finite_measurements_change_nothing() {
+        let mut duals = Duals::new([at_most("kl", 0.1)], NuPi::default()).expect("valid");
+        let before = duals.clone();
+        let message = duals.update(&[f64::NAN]).expect_err("refused").to_string();
+        assert!(message.starts_with("constraint `kl` was measured as NaN"), "{message}");
+        assert_eq!(duals, before);
+        let message = duals.update(&[]).expect_err("refused").to_string();
+        assert!(message.contains("expected 1 elements, got 0"), "{message}");
+    }
+}
