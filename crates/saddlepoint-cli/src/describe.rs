@@ -42,7 +42,7 @@ pub(crate) fn job(job: &Job) -> Result<String> {
 
 /// Parts of the memory plan in bytes; the last is the total.
 pub(crate) fn memory(plan: &MemoryPlan) -> Vec<(String, u64)> {
-    vec![("total".to_owned(), plan.bytes)]
+    plan.parts.iter().cloned().chain([("total".to_owned(), plan.bytes())]).collect()
 }
 
 /// What was read and what became of it; nothing that was left out or cut stays unsaid.

@@ -98,15 +98,9 @@ impl Opened {
             max_rows: room.1,
         };
         let mut policy = Policy::new(self.folder.shape.clone(), setup)?;
-        if let (Some(from), Reference::Copy) = (&from, kind) {
-            // The reference is what is loaded; the policy's own weights then take the place of its parameters.
-            policy.load(from.source())?;
-            let trainable = policy.trainable();
-            for spec in trainable.tensors {
-                self.folder.source().read(spec, &mut trainable.params[spec.range()])?;
-            }
-        } else {
-            policy.load(self.folder.source())?;
+        policy.load(self.folder.source())?;
+        if let Some(from) = &from {
+            policy.load_reference(from.source())?;
         }
         if let Some(adapter) = &self.adapter {
             policy.load_adapter(adapter.source())?;

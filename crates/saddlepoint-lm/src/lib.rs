@@ -3,11 +3,14 @@
 //! A method is a pure function from per-token statistics ([`engine::Stats`]) to a value and its
 //! derivatives ([`engine::Cotangent`]); it never sees a tensor.
 
+pub mod bench;
 pub mod data;
 pub mod engine;
 mod error;
 pub mod method;
 pub mod model;
+pub mod recipe;
 pub mod tether;
+pub mod trainer;
 
 pub use error::{Error, Result};

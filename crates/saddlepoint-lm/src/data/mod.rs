@@ -14,6 +14,7 @@ pub mod doctor;
 #[cfg(test)]
 mod fixture;
 pub mod fuzzing;
+pub mod generate;
 mod json;
 mod mask;
 pub mod prepare;

@@ -86,15 +86,22 @@ impl LoraConfig {
         }
     }
 
-    /// The adapter's tensors by their PEFT names, in arena order.
+    /// The adapter's tensors by their PEFT names, in arena order: the `A` matrices of projections that
+    /// read the same input are adjacent, so that they are one product.
     pub fn tensors(&self, shape: &Shape) -> Vec<TensorSpec> {
         let mut list = TensorSpec::list();
         for layer in 0..shape.layers {
-            for target in Target::ALL.into_iter().filter(|t| self.target_modules.contains(t)) {
-                let (out, input) = target.dims(shape);
-                let prefix = format!("base_model.model.model.layers.{layer}.{}", target.path());
-                list.matrix(format!("{prefix}.lora_A.weight"), self.r, input);
-                list.matrix(format!("{prefix}.lora_B.weight"), out, self.r);
+            for group in Self::GROUPS {
+                let targets = || group.iter().filter(|t| self.target_modules.contains(t));
+                let name = |target: &Target, part: &str| {
+                    format!("base_model.model.model.layers.{layer}.{}.lora_{part}.weight", target.path())
+                };
+                for target in targets() {
+                    list.matrix(name(target, "A"), self.r, target.dims(shape).1);
+                }
+                for target in targets() {
+                    list.matrix(name(target, "B"), target.dims(shape).0, self.r);
+                }
             }
         }
         list.finish()

@@ -3,14 +3,28 @@
 //! Notation: `N` tokens of a forest, `R` rows (predictions that somebody wants), `d` hidden size,
 //! `V` vocabulary. Matrices are row-major; weights are `[out, in]` as in Hugging Face files.
 
+mod adapter;
+mod arena;
+mod decode;
+mod decoder;
 mod forest;
+mod head;
+pub mod kernel;
 mod lora;
+mod plan;
+mod policy;
+mod rope;
 mod shape;
 mod stats;
 mod tensor;
+mod weights;
 
+pub use decode::{Finish, GenerateConfig, Generator, Prompt, Sample, TokenEvent, Weights};
 pub use forest::{Forest, Row, Segment};
 pub use lora::{LoraConfig, Target};
+pub use plan::MemoryPlan;
+pub use policy::{Policy, Reference, Setup, Trainable};
 pub use shape::{Rope, RopeScaling, Shape};
 pub use stats::{Cotangent, Divergence, Stats, Want};
 pub use tensor::{TensorSpec, WeightSource};
+pub use weights::Storage;

@@ -76,7 +76,8 @@ impl Job {
             .filter(|spec| trainable.grads[spec.range()].iter().all(|g| *g == 0.0))
             .map(|spec| spec.name.as_str())
             .collect();
-        let counts = |name: &&&str| !name.contains(LORA[0]) || still.contains(&&*name.replace(LORA[0], LORA[1]));
+        let counts =
+            |name: &&&str| !name.contains(LORA[0]) || still.contains(&&*name.replace(LORA[0], LORA[1]));
         Ok(still.iter().filter(counts).map(|name| (*name).to_owned()).collect())
     }
 

@@ -174,10 +174,12 @@ impl Job {
     /// The policy before its first step.
     pub(super) fn policy(&self, tether: Option<&Tether>) -> Result<Policy> {
         let mut policy = Policy::new(self.model.shape.clone(), self.setup(tether))?;
+        let seed = Seed::new(self.recipe.train.seed);
         match &self.recipe.model.path {
             Some(_) => policy.load(self.model.source())?,
-            None => policy.init(&mut Seed::new(self.recipe.train.seed).stream("model/init", &[])),
+            None => policy.init(&mut seed.stream("model/init", &[])),
         }
+        policy.init_adapter(&mut seed.stream("adapter/init", &[]));
         Ok(policy)
     }
 

@@ -70,7 +70,10 @@ pub(crate) enum Threads {
 }
 
 /// `c = scale a b`, or `c += scale a b` with `accumulate`.
-#[allow(unsafe_code, reason = "the GEMM crate takes raw pointers; both views were checked against their slices")]
+#[allow(
+    unsafe_code,
+    reason = "the GEMM crate takes raw pointers; both views were checked against their slices"
+)]
 pub(crate) fn matmul(c: MatMut<'_>, a: Mat<'_>, b: Mat<'_>, scale: f32, accumulate: bool, threads: Threads) {
     assert_eq!((c.rows, c.columns, a.columns), (a.rows, b.columns, b.rows), "shapes of a matrix product");
     if c.rows == 0 || c.columns == 0 {
@@ -143,7 +146,10 @@ mod tests {
                             })
                             .sum();
                         let want = f64::from(base[i * n + j]) + 0.5 * exact;
-                        assert!((f64::from(c[i * n + j]) - want).abs() < 1e-4, "{m}x{n}x{k} {ta} {tb} at {i},{j}");
+                        assert!(
+                            (f64::from(c[i * n + j]) - want).abs() < 1e-4,
+                            "{m}x{n}x{k} {ta} {tb} at {i},{j}"
+                        );
                     }
                 }
             }
@@ -158,13 +164,23 @@ mod tests {
             let mut c = vec![0.0; m * n];
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a thread pool");
             pool.install(|| {
-                matmul(MatMut::new(&mut c, m, n), Mat::new(&a, m, k), Mat::new(&b, n, k).t(), 1.0, false, Threads::All);
+                matmul(
+                    MatMut::new(&mut c, m, n),
+                    Mat::new(&a, m, k),
+                    Mat::new(&b, n, k).t(),
+                    1.0,
+                    false,
+                    Threads::All,
+                );
             });
             c
         };
         let one = run(1);
         for threads in [2, 3, 5] {
-            assert!(one.iter().zip(&run(threads)).all(|(x, y)| x.to_bits() == y.to_bits()), "{threads} threads");
+            assert!(
+                one.iter().zip(&run(threads)).all(|(x, y)| x.to_bits() == y.to_bits()),
+                "{threads} threads"
+            );
         }
     }
 }

@@ -15,10 +15,12 @@ mod swiglu;
 
 use std::fmt::Debug;
 
+pub(crate) use attention::attend;
 pub use attention::{AttentionPlan, HeadLayout};
 pub use cpu::Cpu;
 pub use matmul::{Mat, MatMut};
 pub use narrow::{NarrowWeights, Quantized};
+pub(crate) use softmax::log_sum_exp;
 pub use softmax::{RowCotangent, RowState, Vocabulary};
 
 /// What the engine asks of a device.
@@ -70,7 +72,14 @@ pub trait Kernels: Debug + Send + Sync {
     fn rotary(&self, heads: HeadLayout, qkv: &mut [f32], cos: &[f32], sin: &[f32], inverse: bool);
 
     /// Causal attention over the forest. `out [N, heads head_dim]`, `lse [N, heads]`.
-    fn attention(&self, heads: HeadLayout, plan: &AttentionPlan, qkv: &[f32], out: &mut [f32], lse: &mut [f32]);
+    fn attention(
+        &self,
+        heads: HeadLayout,
+        plan: &AttentionPlan,
+        qkv: &[f32],
+        out: &mut [f32],
+        lse: &mut [f32],
+    );
 
     /// Overwrites `dqkv` with the gradient of attention, given its result and `dout`.
     fn attention_backward(

@@ -11,8 +11,9 @@ const BLOCK: usize = 32;
 pub(crate) fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32], inv: &mut [f32]) {
     let d = weight.len();
     let arch = pulp::Arch::new();
-    (x.par_chunks(BLOCK * d), out.par_chunks_mut(BLOCK * d), inv.par_chunks_mut(BLOCK)).into_par_iter().for_each(
-        |(x, out, inv)| {
+    (x.par_chunks(BLOCK * d), out.par_chunks_mut(BLOCK * d), inv.par_chunks_mut(BLOCK))
+        .into_par_iter()
+        .for_each(|(x, out, inv)| {
             arch.dispatch(
                 #[inline(always)]
                 || {
@@ -24,8 +25,7 @@ pub(crate) fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32], inv
                     }
                 },
             );
-        },
-    );
+        });
 }
 
 pub(crate) fn rms_norm_again(x: &[f32], weight: &[f32], inv: &[f32], out: &mut [f32]) {
@@ -168,29 +168,31 @@ pub(crate) fn qk_norm_backward(
     let hd = heads.head_dim;
     let normed = heads.heads + heads.kv_heads;
     let width = heads.width();
-    let partial = (raw.par_chunks(BLOCK * width), dqkv.par_chunks_mut(BLOCK * width), inv.par_chunks(BLOCK * normed))
-        .into_par_iter()
-        .map(|(raw, dqkv, inv)| {
-            let mut sums = vec![0.0; 2 * hd];
-            let mut weighted = vec![0.0; hd];
-            let mut dx = vec![0.0; hd];
-            let rows = raw.chunks_exact(width).zip(dqkv.chunks_exact_mut(width)).zip(inv.chunks_exact(normed));
-            for ((raw, dqkv), inv) in rows {
-                let parts = raw.chunks_exact(hd).zip(dqkv.chunks_exact_mut(hd)).zip(inv);
-                for (h, ((x, dy), &inv)) in parts.enumerate() {
-                    let (weight, sum) =
-                        if h < heads.heads { (q, &mut sums[..hd]) } else { (k, &mut sums[hd..]) };
-                    for ((s, &v), &g) in sum.iter_mut().zip(x).zip(dy.iter()) {
-                        *s += v * inv * g;
+    let partial =
+        (raw.par_chunks(BLOCK * width), dqkv.par_chunks_mut(BLOCK * width), inv.par_chunks(BLOCK * normed))
+            .into_par_iter()
+            .map(|(raw, dqkv, inv)| {
+                let mut sums = vec![0.0; 2 * hd];
+                let mut weighted = vec![0.0; hd];
+                let mut dx = vec![0.0; hd];
+                let rows =
+                    raw.chunks_exact(width).zip(dqkv.chunks_exact_mut(width)).zip(inv.chunks_exact(normed));
+                for ((raw, dqkv), inv) in rows {
+                    let parts = raw.chunks_exact(hd).zip(dqkv.chunks_exact_mut(hd)).zip(inv);
+                    for (h, ((x, dy), &inv)) in parts.enumerate() {
+                        let (weight, sum) =
+                            if h < heads.heads { (q, &mut sums[..hd]) } else { (k, &mut sums[hd..]) };
+                        for ((s, &v), &g) in sum.iter_mut().zip(x).zip(dy.iter()) {
+                            *s += v * inv * g;
+                        }
+                        dx.fill(0.0);
+                        row_backward(x, weight, inv, dy, &mut weighted, &mut dx);
+                        dy.copy_from_slice(&dx);
                     }
-                    dx.fill(0.0);
-                    row_backward(x, weight, inv, dy, &mut weighted, &mut dx);
-                    dy.copy_from_slice(&dx);
                 }
-            }
-            sums
-        })
-        .collect::<Vec<_>>();
+                sums
+            })
+            .collect::<Vec<_>>();
     if let Some((dq, dk)) = dqk {
         for block in partial {
             for (o, v) in dq.iter_mut().chain(dk.iter_mut()).zip(block) {

@@ -6,17 +6,19 @@ use super::lanes::exp;
 
 pub(crate) fn swiglu(gate_up: &[f32], ffn: usize, out: &mut [f32]) {
     let arch = pulp::Arch::new();
-    (gate_up.par_chunks(2 * ffn), out.par_chunks_mut(ffn)).into_par_iter().with_min_len(8).for_each(|(gu, out)| {
-        arch.dispatch(
-            #[inline(always)]
-            || {
-                let (gate, up) = gu.split_at(ffn);
-                for ((o, &g), &u) in out.iter_mut().zip(gate).zip(up) {
-                    *o = g / (1.0 + exp(-g)) * u;
-                }
-            },
-        );
-    });
+    (gate_up.par_chunks(2 * ffn), out.par_chunks_mut(ffn)).into_par_iter().with_min_len(8).for_each(
+        |(gu, out)| {
+            arch.dispatch(
+                #[inline(always)]
+                || {
+                    let (gate, up) = gu.split_at(ffn);
+                    for ((o, &g), &u) in out.iter_mut().zip(gate).zip(up) {
+                        *o = g / (1.0 + exp(-g)) * u;
+                    }
+                },
+            );
+        },
+    );
 }
 
 pub(crate) fn swiglu_backward(gate_up: &[f32], ffn: usize, dout: &[f32], dgate_up: &mut [f32]) {

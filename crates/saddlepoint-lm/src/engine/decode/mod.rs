@@ -1,0 +1,243 @@
+//! Sampling: a prompt is computed once for all its samples, sequences that end make room for others, and
+//! a sample depends on `(seed, prompt, index)` alone, never on what else is in the batch.
+
+mod cache;
+mod sampler;
+mod step;
+mod weights;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use rand_chacha::ChaCha8Rng;
+use saddlepoint_core::seed::Seed;
+
+use self::cache::{Prefix, Sequence};
+use self::sampler::Sampler;
+use self::step::Step;
+use self::weights::DecodeWeights;
+use super::Policy;
+use crate::{Error, Result};
+
+/// The type in which decoding reads the weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Weights {
+    /// As the policy holds them.
+    #[default]
+    F32,
+    /// A bf16 copy: half the bytes a token.
+    Bf16,
+    /// An 8-bit copy with one scale an output: a quarter of the bytes a token.
+    Int8,
+}
+
+/// How to sample. The default draws from the policy's own distribution.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GenerateConfig {
+    /// Most tokens of a sample.
+    pub max_new_tokens: usize,
+    /// Logits are divided by it; 0 takes the most probable token.
+    pub temperature: f64,
+    /// Keep the most probable tokens that together reach this probability.
+    pub top_p: f64,
+    /// Keep this many most probable tokens; 0 keeps all.
+    pub top_k: usize,
+    /// Keep tokens at least this probable relative to the most probable one.
+    pub min_p: f64,
+    /// A sample ends with any of these tokens, which it includes.
+    pub stop_ids: Vec<u32>,
+    /// Most sequences decoded together.
+    pub max_batch: usize,
+    /// Type of the weights.
+    pub weights: Weights,
+    /// Whether to apply the policy's adapter.
+    pub adapter: bool,
+}
+
+impl Default for GenerateConfig {
+    fn default() -> Self {
+        Self {
+            max_new_tokens: 256,
+            temperature: 1.0,
+            top_p: 1.0,
+            top_k: 0,
+            min_p: 0.0,
+            stop_ids: Vec::new(),
+            max_batch: 8,
+            weights: Weights::F32,
+            adapter: true,
+        }
+    }
+}
+
+impl GenerateConfig {
+    fn check(&self) -> Result<()> {
+        let fail = |key: &str, problem: String| Err(Error::Config { key: key.into(), problem });
+        if self.max_new_tokens == 0 {
+            return fail("max_new_tokens", "must be at least 1".into());
+        }
+        if self.max_batch == 0 {
+            return fail("max_batch", "must be at least 1".into());
+        }
+        if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
+            return fail(
+                "temperature",
+                format!("must be 0 or positive, got {} (default 1)", self.temperature),
+            );
+        }
+        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
+            return fail("top_p", format!("must lie in (0, 1], got {} (default 1)", self.top_p));
+        }
+        if !(0.0..1.0).contains(&self.min_p) {
+            return fail("min_p", format!("must lie in [0, 1), got {} (default 0)", self.min_p));
+        }
+        Ok(())
+    }
+}
+
+/// A prompt and how many samples to draw after it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prompt {
+    /// Token ids; at least one.
+    pub ids: Vec<u32>,
+    /// Number of samples.
+    pub samples: usize,
+}
+
+/// Why a sample ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finish {
+    /// With a stop token.
+    Stop,
+    /// At `max_new_tokens`.
+    Length,
+}
+
+/// A drawn completion.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// Index of its prompt.
+    pub prompt: usize,
+    /// Index among the prompt's samples.
+    pub index: usize,
+    /// Its tokens, with the stop token where there was one.
+    pub ids: Vec<u32>,
+    /// Log-probability of each token under the model as it decodes (temperature 1, nothing cut off), nats.
+    pub logps: Vec<f64>,
+    /// Why it ended.
+    pub finish: Finish,
+}
+
+/// A token as it is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenEvent {
+    /// Index of the prompt.
+    pub prompt: usize,
+    /// Index among the prompt's samples.
+    pub index: usize,
+    /// The token.
+    pub id: u32,
+}
+
+/// Draws samples from a policy as it is now.
+#[derive(Debug)]
+pub struct Generator<'a> {
+    policy: &'a Policy,
+    config: GenerateConfig,
+    weights: DecodeWeights<'a>,
+}
+
+/// A sequence in the batch.
+#[derive(Debug)]
+struct Active {
+    sample: Sample,
+    rng: ChaCha8Rng,
+    sequence: Sequence,
+}
+
+impl<'a> Generator<'a> {
+    /// Prepares the weights in the type asked for.
+    ///
+    /// # Errors
+    /// A setting is outside its range; the message names it.
+    pub fn new(policy: &'a Policy, config: GenerateConfig) -> Result<Self> {
+        config.check()?;
+        Ok(Self { policy, weights: DecodeWeights::new(policy.decoder(), config.weights), config })
+    }
+
+    /// Draws all samples, in the order of prompts and indices; `on_token` sees tokens as they come.
+    ///
+    /// # Errors
+    /// A prompt is empty or has ids outside the vocabulary.
+    pub fn run(
+        &mut self,
+        prompts: &[Prompt],
+        seed: Seed,
+        on_token: &mut dyn FnMut(TokenEvent),
+    ) -> Result<Vec<Sample>> {
+        let vocab = self.policy.shape().vocab;
+        for (i, prompt) in prompts.iter().enumerate() {
+            if prompt.ids.is_empty() || prompt.ids.iter().any(|&id| id as usize >= vocab) {
+                return Err(Error::Config {
+                    key: format!("prompt {i}"),
+                    problem: format!("must have at least one token, all below the vocabulary size {vocab}"),
+                });
+            }
+        }
+        let decoder = self.policy.decoder();
+        let decoder =
+            if self.config.adapter { decoder } else { super::decoder::Decoder { adapter: None, ..decoder } };
+        let mut step = Step::new(decoder, &self.weights, self.policy.rope());
+        let sampler = Sampler::new(&self.config);
+        let mut queue: VecDeque<_> = prompts
+            .iter()
+            .enumerate()
+            .flat_map(|(p, prompt)| (0..prompt.samples).map(move |i| (p, i)))
+            .collect();
+        let mut newest: Option<(usize, Arc<Prefix>)> = None;
+        let mut active: Vec<Active> = Vec::new();
+        let mut done = Vec::with_capacity(queue.len());
+        while !queue.is_empty() || !active.is_empty() {
+            let old = active.len();
+            while active.len() < self.config.max_batch
+                && let Some((prompt, index)) = queue.pop_front()
+            {
+                let prefix = match newest.take() {
+                    Some((p, prefix)) if p == prompt => prefix,
+                    _ => Arc::new(step.prefill(&prompts[prompt].ids)),
+                };
+                newest = Some((prompt, prefix.clone()));
+                active.push(Active {
+                    sample: Sample {
+                        prompt,
+                        index,
+                        ids: Vec::new(),
+                        logps: Vec::new(),
+                        finish: Finish::Length,
+                    },
+                    rng: seed.stream("generate", &[prompt as u64, index as u64]),
+                    sequence: Sequence::new(prefix, self.config.max_new_tokens, self.policy.shape()),
+                });
+            }
+            let hidden = step.hidden(&mut active[..old], old);
+            let hidden = step.append_prefixes(hidden, &active[old..]);
+            let draws = step.draw(&hidden, &sampler, &mut active);
+            for (one, (id, logp)) in active.iter_mut().zip(draws) {
+                one.sample.ids.push(id);
+                one.sample.logps.push(logp);
+                on_token(TokenEvent { prompt: one.sample.prompt, index: one.sample.index, id });
+                if self.config.stop_ids.contains(&id) {
+                    one.sample.finish = Finish::Stop;
+                }
+            }
+            let limit = self.config.max_new_tokens;
+            let (ended, going): (Vec<_>, Vec<_>) = active
+                .into_iter()
+                .partition(|one| one.sample.finish == Finish::Stop || one.sample.ids.len() == limit);
+            active = going;
+            done.extend(ended.into_iter().map(|one| one.sample));
+        }
+        done.sort_by_key(|sample| (sample.prompt, sample.index));
+        Ok(done)
+    }
+}

@@ -1,0 +1,185 @@
+//! One decoding step of a batch, and the computation of prompts.
+
+use rayon::prelude::*;
+
+use super::super::Forest;
+use super::super::adapter::Projection;
+use super::super::arena::{Arena, Room, heads};
+use super::super::decoder::Decoder;
+use super::super::kernel::{NarrowWeights, attend};
+use super::super::policy::prepare;
+use super::super::rope::RopeTable;
+use super::Active;
+use super::cache::{Prefix, Sequence};
+use super::sampler::Sampler;
+use super::weights::DecodeWeights;
+
+/// The model and its work buffers.
+#[derive(Debug)]
+pub(super) struct Step<'a> {
+    decoder: Decoder<'a>,
+    weights: &'a DecodeWeights<'a>,
+    rope: RopeTable,
+    arena: Option<Arena>,
+    turned: Vec<f32>,
+}
+
+impl<'a> Step<'a> {
+    pub(super) fn new(decoder: Decoder<'a>, weights: &'a DecodeWeights<'a>, rope: RopeTable) -> Self {
+        Self { decoder, weights, rope, arena: None, turned: Vec::new() }
+    }
+
+    /// Computes a prompt: one tree of its own, so that its values do not depend on other prompts.
+    pub(super) fn prefill(&mut self, ids: &[u32]) -> Prefix {
+        let Decoder { shape, kernels, weights, adapter, .. } = self.decoder;
+        let mut forest = Forest::default();
+        forest.root(ids);
+        let batch = prepare(&forest, &mut self.rope);
+        let lora = adapter.map_or(0, |a| a.width);
+        let room = Room { tokens: ids.len(), slots: 1, inputs: 2, lora, backward: false };
+        if !self.arena.as_ref().is_some_and(|arena| arena.fits(room)) {
+            self.arena = Some(Arena::new(shape, room));
+        }
+        let arena = self.arena.as_mut().expect("allocated above");
+        let (width, kv_width) = (shape.qkv_width(), 2 * shape.kv_width());
+        let mut kv = Vec::with_capacity(shape.layers * ids.len() * kv_width);
+        let slot = self.decoder.forward(&batch, arena, false, &mut |_, qkv| {
+            for row in qkv.chunks_exact(width) {
+                kv.extend_from_slice(&row[width - kv_width..]);
+            }
+        });
+        let d = shape.hidden;
+        let last = slot * arena.room.tokens * d + (ids.len() - 1) * d;
+        let mut hidden = vec![0.0; d];
+        let norm = weights.vector(&weights.places.norm);
+        kernels.rms_norm(&arena.x[last..last + d], &norm, shape.norm_eps, &mut hidden, &mut [0.0]);
+        Prefix { len: ids.len(), kv, hidden }
+    }
+
+    /// `y[m, out] (+)= x W^T`.
+    fn product(&mut self, w: NarrowWeights<'_>, x: &[f32], m: usize, y: &mut [f32], add: bool) {
+        self.turned.resize(y.len(), 0.0);
+        self.decoder.kernels.narrow(w, x, m, &mut self.turned);
+        let out = y.len() / m;
+        for (j, row) in y.chunks_exact_mut(out).enumerate() {
+            for (i, o) in row.iter_mut().enumerate() {
+                let v = self.turned[i * m + j];
+                *o = if add { *o + v } else { v };
+            }
+        }
+    }
+
+    /// `y += scale (x A^T) B^T`.
+    fn adapt(&mut self, layer: usize, projection: Projection, x: &[f32], m: usize, y: &mut [f32]) {
+        let Some(adapter) = self.decoder.adapter else { return };
+        let group = adapter.group(layer, projection);
+        let rank = group.parts.len() * adapter.r;
+        if rank == 0 {
+            return;
+        }
+        let out = y.len() / m;
+        let mut low = vec![0.0; m * rank];
+        self.product(NarrowWeights::F32(&adapter.params[group.a.clone()]), x, m, &mut low, false);
+        for (i, part) in group.parts.iter().enumerate() {
+            let input: Vec<f32> = low
+                .chunks_exact(rank)
+                .flat_map(|row| &row[i * adapter.r..(i + 1) * adapter.r])
+                .copied()
+                .collect();
+            let mut update = vec![0.0; m * part.out];
+            self.product(NarrowWeights::F32(&adapter.params[part.b.clone()]), &input, m, &mut update, false);
+            for (y, u) in y.chunks_exact_mut(out).zip(update.chunks_exact(part.out)) {
+                for (o, &v) in y[part.column..][..part.out].iter_mut().zip(u) {
+                    *o += adapter.scale * v;
+                }
+            }
+        }
+    }
+
+    /// Feeds each sequence its newest token; returns the final hidden states `[m, d]`.
+    pub(super) fn hidden(&mut self, active: &mut [Active], m: usize) -> Vec<f32> {
+        if m == 0 {
+            return Vec::new();
+        }
+        let Decoder { shape, kernels, weights, .. } = self.decoder;
+        let (d, ffn, layout) = (shape.hidden, shape.ffn, heads(shape));
+        let (qw, width, kv_width) = (shape.q_width(), shape.qkv_width(), 2 * shape.kv_width());
+        let mut x = vec![0.0; m * d];
+        let (mut cos, mut sin) = (Vec::new(), Vec::new());
+        for (row, one) in x.chunks_exact_mut(d).zip(active.iter()) {
+            let token = *one.sample.ids.last().expect("a sequence in the batch has a first token");
+            weights.copy_row(weights.places.embedding.start + token as usize * d, row);
+            self.rope.push(one.sequence.position(), &mut cos, &mut sin);
+        }
+        let mut sequences: Vec<&mut Sequence> = active.iter_mut().map(|one| &mut one.sequence).collect();
+        let (mut h, mut inv) = (vec![0.0; m * d], vec![0.0; m]);
+        let (mut qkv, mut attended) = (vec![0.0; m * width], vec![0.0; m * qw]);
+        let (mut gate_up, mut act) = (vec![0.0; m * 2 * ffn], vec![0.0; m * ffn]);
+        let mut inv_qk = vec![0.0; m * (shape.heads + shape.kv_heads)];
+        for (layer, places) in weights.places.layers.iter().enumerate() {
+            kernels.rms_norm(&x, &weights.vector(&places.norm1), shape.norm_eps, &mut h, &mut inv);
+            self.product(self.weights.matrix(&places.qkv), &h, m, &mut qkv, false);
+            if let Some(bias) = &places.bias {
+                kernels.add_bias(&mut qkv, &weights.vector(bias));
+            }
+            self.adapt(layer, Projection::Qkv, &h, m, &mut qkv);
+            if let Some((q, k)) = &places.qk_norm {
+                let (q, k) = (weights.vector(q), weights.vector(k));
+                kernels.qk_norm(layout, &mut qkv, &q, &k, shape.norm_eps, &mut inv_qk);
+            }
+            kernels.rotary(layout, &mut qkv, &cos, &sin, false);
+            (&mut sequences, qkv.par_chunks_exact(width), attended.par_chunks_exact_mut(qw))
+                .into_par_iter()
+                .with_max_len(1)
+                .for_each(|(sequence, row, out)| {
+                    sequence.slot(layer, kv_width).copy_from_slice(&row[width - kv_width..]);
+                    attend(layout, &row[..qw], sequence.parts(layer, kv_width), out);
+                });
+            self.product(self.weights.matrix(&places.o), &attended, m, &mut x, true);
+            self.adapt(layer, Projection::O, &attended, m, &mut x);
+            kernels.rms_norm(&x, &weights.vector(&places.norm2), shape.norm_eps, &mut h, &mut inv);
+            self.product(self.weights.matrix(&places.gate_up), &h, m, &mut gate_up, false);
+            self.adapt(layer, Projection::GateUp, &h, m, &mut gate_up);
+            kernels.swiglu(&gate_up, ffn, &mut act);
+            self.product(self.weights.matrix(&places.down), &act, m, &mut x, true);
+            self.adapt(layer, Projection::Down, &act, m, &mut x);
+        }
+        for sequence in &mut sequences {
+            sequence.len += 1;
+        }
+        kernels.rms_norm(&x, &weights.vector(&weights.places.norm), shape.norm_eps, &mut h, &mut inv);
+        h
+    }
+
+    /// Adds the hidden states behind the prompts of sequences that have no token yet.
+    pub(super) fn append_prefixes(&self, mut hidden: Vec<f32>, new: &[Active]) -> Vec<f32> {
+        for one in new {
+            hidden.extend_from_slice(&one.sequence.prefix.hidden);
+        }
+        hidden
+    }
+
+    /// Draws the next token of each sequence.
+    pub(super) fn draw(
+        &mut self,
+        hidden: &[f32],
+        sampler: &Sampler,
+        active: &mut [Active],
+    ) -> Vec<(u32, f64)> {
+        let m = active.len();
+        let vocab = self.decoder.shape.vocab;
+        let head = self.weights.matrix(&self.decoder.weights.places.head);
+        self.turned.resize(m * vocab, 0.0);
+        self.decoder.kernels.narrow(head, hidden, m, &mut self.turned);
+        let turned = &self.turned;
+        active
+            .par_iter_mut()
+            .with_max_len(1)
+            .enumerate()
+            .map(|(j, one)| {
+                let logits: Vec<f32> = turned.iter().skip(j).step_by(m).copied().collect();
+                sampler.draw(&logits, &mut one.rng)
+            })
+            .collect()
+    }
+}

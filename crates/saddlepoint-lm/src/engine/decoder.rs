@@ -1,0 +1,352 @@
+//! The layers, forward and backward, by hand.
+//!
+//! ```text
+//! h = norm1(x)         qkv = h Wqkv^T + b      q, k = rope(qk_norm(q, k))      a = attention(q, k, v)
+//! m = x + a Wo^T       [g, u] = norm2(m) Wgu^T                                 x' = m + (silu(g) u) Wdown^T
+//! ```
+//! Kept a layer: `x, qkv, a, lse, m, [g, u]` and the inverse norms; `h`, `norm2(m)` and `silu(g) u` are
+//! cheap and computed again in the backward pass.
+
+use std::ops::Range;
+
+use super::Shape;
+use super::adapter::{Adapter, Projection};
+use super::arena::{Arena, heads};
+use super::kernel::{AttentionPlan, Kernels, Mat, MatMut};
+use super::weights::Weights;
+
+/// A forest made ready for the layers.
+#[derive(Debug)]
+pub(crate) struct Prepared<'a> {
+    pub(crate) tokens: &'a [u32],
+    pub(crate) plan: AttentionPlan,
+    pub(crate) cos: Vec<f32>,
+    pub(crate) sin: Vec<f32>,
+}
+
+/// One model, with or without its adapter.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Decoder<'a> {
+    pub(crate) kernels: &'a dyn Kernels,
+    pub(crate) shape: &'a Shape,
+    pub(crate) weights: &'a Weights,
+    pub(crate) adapter: Option<&'a Adapter>,
+}
+
+/// Gradients of the base (`full`) or of the adapter, laid out as its parameters.
+#[derive(Debug)]
+pub(crate) struct Gradients<'a> {
+    pub(crate) values: &'a mut [f32],
+    /// Add to what is there; otherwise overwrite.
+    pub(crate) accumulate: bool,
+    /// Whether these are the base's.
+    pub(crate) full: bool,
+}
+
+impl Gradients<'_> {
+    fn base(&mut self, range: &Range<usize>) -> Option<&mut [f32]> {
+        let fresh = !self.accumulate;
+        self.full.then(|| {
+            let part = &mut self.values[range.clone()];
+            // Vectors are added to by the kernels; matrices are overwritten by their product.
+            if fresh {
+                part.fill(0.0);
+            }
+            part
+        })
+    }
+}
+
+impl Decoder<'_> {
+    /// Runs all layers; returns which input slot of the arena holds the result. `keep` keeps what the
+    /// backward pass needs; `seen` is shown the rotated `qkv` of each layer.
+    pub(crate) fn forward(
+        self,
+        batch: &Prepared<'_>,
+        arena: &mut Arena,
+        keep: bool,
+        seen: &mut dyn FnMut(usize, &[f32]),
+    ) -> usize {
+        let (n, d) = (batch.tokens.len(), self.shape.hidden);
+        let embedding = self.weights.places.embedding.start;
+        for (row, &token) in arena.x[..n * d].chunks_exact_mut(d).zip(batch.tokens) {
+            self.weights.copy_row(embedding + token as usize * d, row);
+        }
+        for layer in 0..self.shape.layers {
+            let (from, to) = if keep { (layer, layer + 1) } else { (layer % 2, (layer + 1) % 2) };
+            let slot = if keep && arena.room.slots > 1 { layer } else { 0 };
+            self.layer(layer, batch, arena, from, Some(to), slot);
+            let width = self.shape.qkv_width();
+            let first = slot * arena.room.tokens * width;
+            seen(layer, &arena.qkv[first..first + n * width]);
+        }
+        if keep { self.shape.layers } else { self.shape.layers % 2 }
+    }
+
+    /// One layer from input slot `from` to input slot `to` (or only its inner activations), kept in `slot`.
+    fn layer(
+        self,
+        layer: usize,
+        batch: &Prepared<'_>,
+        arena: &mut Arena,
+        from: usize,
+        to: Option<usize>,
+        slot: usize,
+    ) {
+        let Self { kernels, shape, weights, .. } = self;
+        let places = &weights.places.layers[layer];
+        let (n, d, ffn, cap) = (batch.tokens.len(), shape.hidden, shape.ffn, arena.room.tokens);
+        let (qw, width, layout) = (shape.q_width(), shape.qkv_width(), heads(shape));
+        let at = |w: usize| slot * cap * w..slot * cap * w + n * w;
+        let mut wide = Vec::new();
+        let h = &mut arena.h[..n * d];
+        let low = &mut arena.low[slot * cap * arena.room.lora..][..n * arena.room.lora];
+
+        let x = &arena.x[from * cap * d..][..n * d];
+        kernels.rms_norm(x, &weights.vector(&places.norm1), shape.norm_eps, h, &mut arena.inv1[at(1)]);
+        let qkv = &mut arena.qkv[at(width)];
+        self.product(qkv, width, h, d, &places.qkv, &mut wide, false);
+        if let Some(bias) = &places.bias {
+            kernels.add_bias(qkv, &weights.vector(bias));
+        }
+        self.adapt(layer, Projection::Qkv, qkv, width, h, d, low);
+        if let Some((q, k)) = &places.qk_norm {
+            arena.raw[at(width)].copy_from_slice(qkv);
+            let inv = &mut arena.inv_qk[at(shape.heads + shape.kv_heads)];
+            kernels.qk_norm(layout, qkv, &weights.vector(q), &weights.vector(k), shape.norm_eps, inv);
+        }
+        kernels.rotary(layout, qkv, &batch.cos, &batch.sin, false);
+        let attended = &mut arena.attended[at(qw)];
+        kernels.attention(layout, &batch.plan, qkv, attended, &mut arena.lse[at(shape.heads)]);
+
+        let mid = &mut arena.mid[at(d)];
+        mid.copy_from_slice(x);
+        self.product(mid, d, attended, qw, &places.o, &mut wide, true);
+        self.adapt(layer, Projection::O, mid, d, attended, qw, low);
+
+        kernels.rms_norm(mid, &weights.vector(&places.norm2), shape.norm_eps, h, &mut arena.inv2[at(1)]);
+        let gate_up = &mut arena.gate_up[at(2 * ffn)];
+        self.product(gate_up, 2 * ffn, h, d, &places.gate_up, &mut wide, false);
+        self.adapt(layer, Projection::GateUp, gate_up, 2 * ffn, h, d, low);
+        if to.is_none() && self.adapter.is_none_or(|a| a.group(layer, Projection::Down).parts.is_empty()) {
+            return;
+        }
+        let act = &mut arena.act[..n * ffn];
+        kernels.swiglu(gate_up, ffn, act);
+        let Some(to) = to else {
+            // Only the low-rank activation of the last projection is missing; its output is not needed.
+            self.reduce(layer, Projection::Down, act, ffn, low);
+            return;
+        };
+        let out = &mut arena.x[to * cap * d..][..n * d];
+        out.copy_from_slice(mid);
+        self.product(out, d, act, ffn, &places.down, &mut wide, true);
+        self.adapt(layer, Projection::Down, out, d, act, ffn, low);
+    }
+
+    /// `y (+)= x W^T`.
+    fn product(
+        self,
+        y: &mut [f32],
+        out: usize,
+        x: &[f32],
+        input: usize,
+        w: &Range<usize>,
+        wide: &mut Vec<f32>,
+        accumulate: bool,
+    ) {
+        let n = x.len() / input;
+        let w = Mat::new(self.weights.matrix(w, wide), out, input);
+        self.kernels.matmul(MatMut::new(y, n, out), Mat::new(x, n, input), w.t(), 1.0, accumulate);
+    }
+
+    /// `low = x A^T` for all adapters of a projection.
+    fn reduce(self, layer: usize, projection: Projection, x: &[f32], input: usize, low: &mut [f32]) {
+        let Some(adapter) = self.adapter else { return };
+        let group = adapter.group(layer, projection);
+        let rank = group.parts.len() * adapter.r;
+        if rank == 0 {
+            return;
+        }
+        let n = x.len() / input;
+        let c = MatMut::strided(&mut low[group.column..], n, rank, adapter.width);
+        let a = Mat::new(&adapter.params[group.a.clone()], rank, input);
+        self.kernels.matmul(c, Mat::new(x, n, input), a.t(), 1.0, false);
+    }
+
+    /// `y += scale (x A^T) B^T` for each adapter of a projection.
+    fn adapt(
+        self,
+        layer: usize,
+        projection: Projection,
+        y: &mut [f32],
+        out: usize,
+        x: &[f32],
+        input: usize,
+        low: &mut [f32],
+    ) {
+        let Some(adapter) = self.adapter else { return };
+        self.reduce(layer, projection, x, input, low);
+        let n = x.len() / input;
+        let group = adapter.group(layer, projection);
+        for (i, part) in group.parts.iter().enumerate() {
+            let a = Mat::strided(&low[group.column + i * adapter.r..], n, adapter.r, adapter.width);
+            let b = Mat::new(&adapter.params[part.b.clone()], part.out, adapter.r);
+            let c = MatMut::strided(&mut y[part.column..], n, part.out, out);
+            self.kernels.matmul(c, a, b.t(), adapter.scale, true);
+        }
+    }
+
+    /// From the gradient of the last layer's output in `arena.dx` to the gradients of all parameters
+    /// below the head.
+    pub(crate) fn backward(self, batch: &Prepared<'_>, arena: &mut Arena, grads: &mut Gradients<'_>) {
+        let recompute = arena.room.slots == 1 && self.shape.layers > 1;
+        for layer in (0..self.shape.layers).rev() {
+            if recompute {
+                self.layer(layer, batch, arena, layer, None, 0);
+            }
+            self.layer_backward(layer, batch, arena, if recompute { 0 } else { layer }, grads);
+        }
+        if grads.full {
+            let d = self.shape.hidden;
+            let embedding = &mut grads.values[self.weights.places.embedding.clone()];
+            if !self.shape.tied && !grads.accumulate {
+                embedding.fill(0.0);
+            }
+            for (row, &token) in arena.dx.chunks_exact(d).zip(batch.tokens) {
+                for (g, &v) in embedding[token as usize * d..][..d].iter_mut().zip(row) {
+                    *g += v;
+                }
+            }
+        }
+    }
+
+    fn layer_backward(
+        self,
+        layer: usize,
+        batch: &Prepared<'_>,
+        arena: &mut Arena,
+        slot: usize,
+        grads: &mut Gradients<'_>,
+    ) {
+        let Self { kernels, shape, weights, .. } = self;
+        let places = &weights.places.layers[layer];
+        let (n, d, ffn, cap) = (batch.tokens.len(), shape.hidden, shape.ffn, arena.room.tokens);
+        let (qw, width, layout) = (shape.q_width(), shape.qkv_width(), heads(shape));
+        let at = |w: usize| slot * cap * w..slot * cap * w + n * w;
+        let mut wide = Vec::new();
+        let (h, dh, dx) = (&mut arena.h[..n * d], &mut arena.dh[..n * d], &mut arena.dx[..n * d]);
+        let low = &arena.low[slot * cap * arena.room.lora..][..n * arena.room.lora];
+        let dlow = &mut arena.dlow[..n * arena.room.lora];
+
+        let gate_up = &arena.gate_up[at(2 * ffn)];
+        let (act, dact) = (&mut arena.act[..n * ffn], &mut arena.dact[..n * ffn]);
+        kernels.swiglu(gate_up, ffn, act);
+        self.product_backward(dact, dx, d, act, ffn, &places.down, &mut wide, grads);
+        self.adapt_backward(layer, Projection::Down, dact, dx, d, act, ffn, low, dlow, grads);
+        let dgate_up = &mut arena.dgate_up[..n * 2 * ffn];
+        kernels.swiglu_backward(gate_up, ffn, dact, dgate_up);
+
+        let mid = &arena.mid[at(d)];
+        let norm2 = weights.vector(&places.norm2);
+        kernels.rms_norm_again(mid, &norm2, &arena.inv2[at(1)], h);
+        self.product_backward(dh, dgate_up, 2 * ffn, h, d, &places.gate_up, &mut wide, grads);
+        self.adapt_backward(layer, Projection::GateUp, dh, dgate_up, 2 * ffn, h, d, low, dlow, grads);
+        kernels.rms_norm_backward(mid, &norm2, &arena.inv2[at(1)], dh, dx, grads.base(&places.norm2));
+
+        let attended = &arena.attended[at(qw)];
+        let dattended = &mut arena.dattended[..n * qw];
+        self.product_backward(dattended, dx, d, attended, qw, &places.o, &mut wide, grads);
+        self.adapt_backward(layer, Projection::O, dattended, dx, d, attended, qw, low, dlow, grads);
+        let dqkv = &mut arena.dqkv[..n * width];
+        let (qkv, lse) = (&arena.qkv[at(width)], &arena.lse[at(shape.heads)]);
+        kernels.attention_backward(
+            layout,
+            &batch.plan,
+            qkv,
+            attended,
+            lse,
+            dattended,
+            dqkv,
+            &mut arena.attention,
+        );
+        kernels.rotary(layout, dqkv, &batch.cos, &batch.sin, true);
+        if let Some((q, k)) = &places.qk_norm {
+            let (raw, inv) = (&arena.raw[at(width)], &arena.inv_qk[at(shape.heads + shape.kv_heads)]);
+            let both = q.start.min(k.start)..q.end.max(k.end);
+            let dqk = grads.base(&both).map(|part| part.split_at_mut(shape.head_dim));
+            kernels.qk_norm_backward(layout, raw, &weights.vector(q), &weights.vector(k), inv, dqkv, dqk);
+        }
+        if let Some(dbias) = places.bias.as_ref().and_then(|bias| grads.base(bias)) {
+            kernels.bias_backward(dqkv, dbias);
+        }
+
+        let x = &arena.x[layer * cap * d..][..n * d];
+        let norm1 = weights.vector(&places.norm1);
+        kernels.rms_norm_again(x, &norm1, &arena.inv1[at(1)], h);
+        self.product_backward(dh, dqkv, width, h, d, &places.qkv, &mut wide, grads);
+        self.adapt_backward(layer, Projection::Qkv, dh, dqkv, width, h, d, low, dlow, grads);
+        kernels.rms_norm_backward(x, &norm1, &arena.inv1[at(1)], dh, dx, grads.base(&places.norm1));
+    }
+
+    /// `dx = dy W` and, where the base is trained, `dW (+)= dy^T x`.
+    fn product_backward(
+        self,
+        dx: &mut [f32],
+        dy: &[f32],
+        out: usize,
+        x: &[f32],
+        input: usize,
+        w: &Range<usize>,
+        wide: &mut Vec<f32>,
+        grads: &mut Gradients<'_>,
+    ) {
+        let n = x.len() / input;
+        let dy = Mat::new(dy, n, out);
+        let weights = Mat::new(self.weights.matrix(w, wide), out, input);
+        self.kernels.matmul(MatMut::new(dx, n, input), dy, weights, 1.0, false);
+        if grads.full {
+            let dw = MatMut::new(&mut grads.values[w.clone()], out, input);
+            self.kernels.matmul(dw, dy.t(), Mat::new(x, n, input), 1.0, grads.accumulate);
+        }
+    }
+
+    /// With `u = x A^T`: `du = scale dy B`, `dB (+)= scale dy^T u`, `dA (+)= du^T x`, `dx += du A`.
+    fn adapt_backward(
+        self,
+        layer: usize,
+        projection: Projection,
+        dx: &mut [f32],
+        dy: &[f32],
+        out: usize,
+        x: &[f32],
+        input: usize,
+        low: &[f32],
+        dlow: &mut [f32],
+        grads: &mut Gradients<'_>,
+    ) {
+        let Some(adapter) = self.adapter else { return };
+        let group = adapter.group(layer, projection);
+        let rank = group.parts.len() * adapter.r;
+        if rank == 0 {
+            return;
+        }
+        let n = x.len() / input;
+        let kernels = self.kernels;
+        for (i, part) in group.parts.iter().enumerate() {
+            let column = group.column + i * adapter.r;
+            let dy = Mat::strided(&dy[part.column..], n, part.out, out);
+            let b = Mat::new(&adapter.params[part.b.clone()], part.out, adapter.r);
+            let du = MatMut::strided(&mut dlow[column..], n, adapter.r, adapter.width);
+            kernels.matmul(du, dy, b, adapter.scale, false);
+            let u = Mat::strided(&low[column..], n, adapter.r, adapter.width);
+            let db = MatMut::new(&mut grads.values[part.b.clone()], part.out, adapter.r);
+            kernels.matmul(db, dy.t(), u, adapter.scale, grads.accumulate);
+        }
+        let du = Mat::strided(&dlow[group.column..], n, rank, adapter.width);
+        let da = MatMut::new(&mut grads.values[group.a.clone()], rank, input);
+        kernels.matmul(da, du.t(), Mat::new(x, n, input), 1.0, grads.accumulate);
+        let a = Mat::new(&adapter.params[group.a.clone()], rank, input);
+        kernels.matmul(MatMut::new(dx, n, input), du, a, 1.0, true);
+    }
+}

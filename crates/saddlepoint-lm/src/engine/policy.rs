@@ -1,0 +1,496 @@
+//! The trained model: statistics of a forest and, from their cotangents, the gradients.
+
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
+
+use super::adapter::Adapter;
+use super::arena::{Arena, Room};
+use super::decoder::{Decoder, Gradients, Prepared};
+use super::head::{Buffers, Head, Side};
+use super::kernel::{AttentionPlan, Cpu, Kernels, RowCotangent, RowState};
+use super::rope::RopeTable;
+use super::weights::{Storage, Weights};
+use super::{Cotangent, Forest, LoraConfig, MemoryPlan, Shape, Stats, TensorSpec, Want, WeightSource};
+use crate::{Error, Result};
+
+/// What the policy is compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reference {
+    /// Nothing.
+    #[default]
+    None,
+    /// The same weights with the adapter off.
+    AdapterOff,
+    /// A copy of the initial weights.
+    Copy,
+}
+
+/// How a policy is set up. Fixed for its life: everything is allocated once.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Train an adapter and freeze the rest; otherwise everything is trained.
+    pub lora: Option<LoraConfig>,
+    /// How frozen weights (the base under an adapter, the reference's copy) are kept.
+    pub frozen: Storage,
+    /// What divergences and reference log-probabilities refer to.
+    pub reference: Reference,
+    /// Keep only the layers' inputs and compute the rest again in the backward pass.
+    pub recompute: bool,
+    /// Most tokens of a forest.
+    pub max_tokens: usize,
+    /// Most rows of a forest.
+    pub max_rows: usize,
+}
+
+/// What the optimizer works on.
+#[derive(Debug)]
+pub struct Trainable<'a> {
+    /// Trained parameters.
+    pub params: &'a mut [f32],
+    /// Their gradients.
+    pub grads: &'a mut [f32],
+    /// Where each tensor lies in both.
+    pub tensors: &'a [TensorSpec],
+}
+
+/// What [`Policy::backward`] needs of the last [`Policy::forward`].
+#[derive(Debug)]
+struct Pending {
+    forest: Forest,
+    want: Want,
+    states: Vec<RowState>,
+}
+
+/// A decoder with its gradients, its activations and its reference.
+#[derive(Debug)]
+pub struct Policy {
+    shape: Shape,
+    setup: Setup,
+    kernels: Box<dyn Kernels>,
+    weights: Weights,
+    adapter: Option<Adapter>,
+    reference: Option<Weights>,
+    grads: Vec<f32>,
+    /// Whether gradients count as zero without having been cleared.
+    fresh: bool,
+    rope: RopeTable,
+    arena: Option<Arena>,
+    head: Buffers,
+    rows: Rows,
+    pending: Option<Pending>,
+}
+
+/// Rows gathered for the head, `[R, d]` each.
+#[derive(Debug, Default)]
+struct Rows {
+    x: Vec<f32>,
+    inv: Vec<f32>,
+    hidden: Vec<f32>,
+    reference: Vec<f32>,
+    dhidden: Vec<f32>,
+    dx: Vec<f32>,
+}
+
+impl Policy {
+    /// Allocates a policy with zero weights; follow with [`Policy::load`] or [`Policy::init`].
+    ///
+    /// # Errors
+    /// The reference is the adapter switched off and there is no adapter.
+    pub fn new(shape: Shape, setup: Setup) -> Result<Self> {
+        if setup.lora.is_none() && setup.reference == Reference::AdapterOff {
+            return Err(Error::Config {
+                key: "tether.reference".into(),
+                problem: "the adapter cannot be switched off: there is none (set model.lora, or keep a copy)"
+                    .into(),
+            });
+        }
+        let storage = if setup.lora.is_some() { setup.frozen } else { Storage::F32 };
+        let weights = Weights::new(&shape, storage);
+        let adapter = setup.lora.as_ref().map(|lora| Adapter::new(&shape, lora));
+        let trained = adapter.as_ref().map_or(weights.places.len, |a| a.params.len());
+        Ok(Self {
+            rope: RopeTable::new(&shape),
+            kernels: Box::new(Cpu),
+            reference: None,
+            grads: vec![0.0; trained],
+            fresh: true,
+            arena: None,
+            head: Buffers::default(),
+            rows: Rows::default(),
+            pending: None,
+            weights,
+            adapter,
+            shape,
+            setup,
+        })
+    }
+
+    /// Bytes of a policy of this shape and set-up, part by part.
+    pub fn plan(shape: &Shape, setup: &Setup) -> MemoryPlan {
+        let mut plan = MemoryPlan::default();
+        let trained = setup
+            .lora
+            .as_ref()
+            .map_or(shape.parameters(), |lora| lora.tensors(shape).iter().map(TensorSpec::len).sum());
+        let frozen = if setup.lora.is_some() { setup.frozen } else { Storage::F32 };
+        plan.add("weights", Weights::bytes(shape, frozen));
+        if setup.lora.is_some() {
+            plan.add("adapter", trained as u64 * 4);
+        }
+        if setup.reference == Reference::Copy {
+            plan.add("reference", Weights::bytes(shape, setup.frozen));
+        }
+        plan.add("gradients", trained as u64 * 4);
+        plan.add("activations", Arena::bytes(shape, room(shape, setup, true)));
+        let reference = setup.reference != Reference::None;
+        let gathered = setup.max_rows * (shape.hidden * if reference { 5 } else { 4 } + 1);
+        let logits = Head::scratch(setup.max_rows, shape.vocab, reference);
+        plan.add("head", (gathered + logits) as u64 * 4);
+        plan
+    }
+
+    /// The hyperparameters.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// Reads the base weights and, where a copy is the reference, copies them.
+    ///
+    /// # Errors
+    /// As [`WeightSource::read`].
+    pub fn load(&mut self, source: &dyn WeightSource) -> Result<()> {
+        self.weights.load(source)?;
+        if self.setup.reference == Reference::Copy {
+            let mut copy = Weights::new(&self.shape, self.setup.frozen);
+            copy.load(source)?;
+            self.reference = Some(copy);
+        }
+        Ok(())
+    }
+
+    /// Reads the reference's weights from elsewhere.
+    ///
+    /// # Errors
+    /// As [`WeightSource::read`].
+    pub fn load_reference(&mut self, source: &dyn WeightSource) -> Result<()> {
+        let mut weights = Weights::new(&self.shape, self.setup.frozen);
+        weights.load(source)?;
+        self.reference = Some(weights);
+        Ok(())
+    }
+
+    /// Reads the adapter.
+    ///
+    /// # Errors
+    /// As [`WeightSource::read`]; or the policy has no adapter.
+    pub fn load_adapter(&mut self, source: &dyn WeightSource) -> Result<()> {
+        let Some(adapter) = &mut self.adapter else {
+            return Err(Error::Config {
+                key: "model.lora".into(),
+                problem: "the policy has no adapter to load".into(),
+            });
+        };
+        let Adapter { specs, params, .. } = adapter;
+        specs.iter().try_for_each(|spec| source.read(spec, &mut params[spec.range()]))
+    }
+
+    /// Draws random base weights: matrices normal with deviation 0.02, norms 1, biases 0.
+    pub fn init(&mut self, rng: &mut ChaCha8Rng) {
+        for spec in self.weights.specs.clone() {
+            let values: Vec<f32> = if spec.dims.len() > 1 {
+                StandardNormal.sample_iter(&mut *rng).take(spec.len()).map(|v: f32| 0.02 * v).collect()
+            } else {
+                vec![if spec.name.ends_with(".bias") { 0.0 } else { 1.0 }; spec.len()]
+            };
+            self.weights.write(&spec, &values);
+        }
+        if self.setup.reference == Reference::Copy {
+            self.reference = Some(self.weights.clone());
+        }
+    }
+
+    /// Starts the adapter as PEFT does: `A` random, `B` zero, so that the policy equals its base.
+    pub fn init_adapter(&mut self, rng: &mut ChaCha8Rng) {
+        if let Some(adapter) = &mut self.adapter {
+            adapter.init(rng);
+        }
+    }
+
+    /// The base's tensors.
+    pub fn tensors(&self) -> &[TensorSpec] {
+        &self.weights.specs
+    }
+
+    /// The adapter's tensors; empty without one.
+    pub fn adapter_tensors(&self) -> &[TensorSpec] {
+        self.adapter.as_ref().map_or(&[], |a| &a.specs)
+    }
+
+    /// Reads one base tensor out.
+    pub fn base_tensor(&self, spec: &TensorSpec, out: &mut [f32]) {
+        self.weights.read(spec, out);
+    }
+
+    /// Parameters and gradients for the optimizer.
+    pub fn trainable(&mut self) -> Trainable<'_> {
+        if std::mem::take(&mut self.fresh) {
+            self.grads.fill(0.0);
+        }
+        let Self { weights, adapter, grads, .. } = self;
+        match adapter {
+            Some(Adapter { params, specs, .. }) => Trainable { params, grads, tensors: specs },
+            None => {
+                let (params, tensors) = weights.trainable();
+                Trainable { params, grads, tensors }
+            }
+        }
+    }
+
+    /// Sets the gradients to zero (done by the next backward pass, which overwrites them).
+    pub fn zero_grads(&mut self) {
+        self.fresh = true;
+    }
+
+    /// Statistics of the rows, keeping what [`Policy::backward`] needs.
+    ///
+    /// # Errors
+    /// The forest is larger than the set-up allows, has ids outside the vocabulary, or wants a reference
+    /// that there is none of.
+    pub fn forward(&mut self, forest: &Forest, want: Want) -> Result<Stats> {
+        let states = self.run(forest, want, true)?;
+        let stats = statistics(&states, want);
+        self.pending = Some(Pending { forest: forest.clone(), want, states });
+        Ok(stats)
+    }
+
+    /// Statistics of the rows alone.
+    ///
+    /// # Errors
+    /// As [`Policy::forward`].
+    pub fn evaluate(&mut self, forest: &Forest, want: Want) -> Result<Stats> {
+        self.pending = None;
+        let states = self.run(forest, want, false)?;
+        Ok(statistics(&states, want))
+    }
+
+    fn check(&self, forest: &Forest, want: Want) -> Result<()> {
+        let fail = |key: &str, problem: String| Err(Error::Config { key: key.into(), problem });
+        if forest.len() > self.setup.max_tokens || forest.rows.len() > self.setup.max_rows {
+            return fail(
+                "batch",
+                format!(
+                    "{} tokens with {} predictions exceed the {} and {} that memory was planned for; use a smaller \
+                     batch or shorter samples",
+                    forest.len(),
+                    forest.rows.len(),
+                    self.setup.max_tokens,
+                    self.setup.max_rows
+                ),
+            );
+        }
+        let vocab = self.shape.vocab as u32;
+        if let Some(id) =
+            forest.tokens.iter().chain(forest.rows.iter().map(|r| &r.target)).find(|&&id| id >= vocab)
+        {
+            return fail("tokenizer", format!("token id {id} is outside the model's vocabulary of {vocab}"));
+        }
+        let missing = match self.setup.reference {
+            Reference::None => true,
+            Reference::AdapterOff => false,
+            Reference::Copy => self.reference.is_none(),
+        };
+        if want.reference() && missing && self.reference.is_none() {
+            return fail(
+                "tether.reference",
+                "a statistic of the reference is wanted, and there is no reference".into(),
+            );
+        }
+        Ok(())
+    }
+
+    /// Runs reference and policy and leaves the gathered rows in `self.rows`.
+    fn run(&mut self, forest: &Forest, want: Want, keep: bool) -> Result<Vec<RowState>> {
+        self.check(forest, want)?;
+        let room = room(&self.shape, &self.setup, keep);
+        if !self.arena.as_ref().is_some_and(|arena| arena.fits(room)) {
+            self.arena = None;
+            self.arena = Some(Arena::new(&self.shape, room));
+        }
+        let Self { shape, kernels, weights, adapter, reference, rope, arena, head, rows, .. } = self;
+        let arena = arena.as_mut().expect("allocated above");
+        let batch = prepare(forest, rope);
+        let base = Decoder { kernels: kernels.as_ref(), shape, weights, adapter: None };
+        let other = reference.as_ref().unwrap_or(weights);
+        if want.reference() {
+            let decoder = Decoder { weights: other, ..base };
+            let slot = decoder.forward(&batch, arena, false, &mut |_, _| ());
+            let Rows { x, inv, reference, .. } = rows;
+            gather(decoder, arena, forest, slot, x, inv, reference);
+        }
+        let decoder = Decoder { adapter: adapter.as_ref(), ..base };
+        let slot = decoder.forward(&batch, arena, keep, &mut |_, _| ());
+        gather(decoder, arena, forest, slot, &mut rows.x, &mut rows.inv, &mut rows.hidden);
+        let targets: Vec<u32> = forest.rows.iter().map(|r| r.target).collect();
+        let side = want.reference().then_some(Side { hidden: &rows.reference, weights: other });
+        Ok(head_of(decoder, want, &rows.hidden, side).forward(&targets, head))
+    }
+
+    /// Adds the gradients of the scalar whose derivatives with respect to the last forward's statistics
+    /// are given.
+    ///
+    /// # Errors
+    /// There was no forward pass to go back through, or the lengths do not match it.
+    pub fn backward(&mut self, cotangent: &Cotangent) -> Result<()> {
+        let Some(Pending { forest, want, states }) = self.pending.take() else {
+            return Err(Error::Config {
+                key: "backward".into(),
+                problem:
+                    "there is no forward pass to go back through (call forward first, once for each backward)"
+                        .into(),
+            });
+        };
+        let cotangents = row_cotangents(cotangent, states.len(), want)?;
+        let Self {
+            shape, kernels, weights, adapter, reference, rope, arena, head, rows, grads, fresh, ..
+        } = self;
+        let arena = arena.as_mut().expect("the forward pass allocated it");
+        let d = shape.hidden;
+        let batch = prepare(&forest, rope);
+        let decoder = Decoder { kernels: kernels.as_ref(), shape, weights, adapter: adapter.as_ref() };
+        let other = reference.as_ref().unwrap_or(weights);
+        let mut gradients =
+            Gradients { values: grads, accumulate: !std::mem::take(fresh), full: adapter.is_none() };
+
+        let n = forest.rows.len();
+        rows.dhidden.resize(n * d, 0.0);
+        let side = want.reference().then_some(Side { hidden: &rows.reference, weights: other });
+        let dweights = gradients.full.then(|| &mut gradients.values[weights.places.head.clone()]);
+        head_of(decoder, want, &rows.hidden, side).backward(
+            &states,
+            &cotangents,
+            &mut rows.dhidden,
+            dweights,
+            gradients.accumulate,
+            head,
+        );
+        rows.dx.clear();
+        rows.dx.resize(n * d, 0.0);
+        let norm = weights.places.norm.clone();
+        let dnorm = gradients.full.then(|| &mut gradients.values[norm.clone()]).map(|part| {
+            if !gradients.accumulate {
+                part.fill(0.0);
+            }
+            part
+        });
+        let weight = weights.vector(&norm);
+        kernels.rms_norm_backward(&rows.x, &weight, &rows.inv, &rows.dhidden, &mut rows.dx, dnorm);
+        arena.dx[..forest.len() * d].fill(0.0);
+        for (row, dx) in forest.rows.iter().zip(rows.dx.chunks_exact(d)) {
+            for (o, &v) in arena.dx[row.at * d..][..d].iter_mut().zip(dx) {
+                *o += v;
+            }
+        }
+        decoder.backward(&batch, arena, &mut gradients);
+        Ok(())
+    }
+
+    /// The parts that sampling needs.
+    pub(crate) fn decoder(&self) -> Decoder<'_> {
+        Decoder {
+            kernels: self.kernels.as_ref(),
+            shape: &self.shape,
+            weights: &self.weights,
+            adapter: self.adapter.as_ref(),
+        }
+    }
+
+    /// A table of rotary angles of its own.
+    pub(crate) fn rope(&self) -> RopeTable {
+        self.rope.clone()
+    }
+}
+
+fn room(shape: &Shape, setup: &Setup, keep: bool) -> Room {
+    let lora = setup.lora.as_ref().map_or(0, |lora| lora.r * lora.target_modules.len());
+    let (slots, inputs) = match (keep, setup.recompute) {
+        (false, _) => (1, 2),
+        (true, true) => (1, shape.layers + 1),
+        (true, false) => (shape.layers, shape.layers + 1),
+    };
+    Room { tokens: setup.max_tokens, slots, inputs, lora, backward: keep }
+}
+
+pub(crate) fn prepare<'a>(forest: &'a Forest, rope: &mut RopeTable) -> Prepared<'a> {
+    let (cos, sin) = rope.gather(forest);
+    Prepared { tokens: &forest.tokens, plan: AttentionPlan::new(forest), cos, sin }
+}
+
+fn gather(
+    decoder: Decoder<'_>,
+    arena: &Arena,
+    forest: &Forest,
+    slot: usize,
+    x: &mut Vec<f32>,
+    inv: &mut Vec<f32>,
+    hidden: &mut Vec<f32>,
+) {
+    let d = decoder.shape.hidden;
+    let from = slot * arena.room.tokens * d;
+    x.clear();
+    for row in &forest.rows {
+        x.extend_from_slice(&arena.x[from + row.at * d..][..d]);
+    }
+    inv.resize(forest.rows.len(), 0.0);
+    hidden.resize(x.len(), 0.0);
+    let weight = decoder.weights.vector(&decoder.weights.places.norm);
+    decoder.kernels.rms_norm(x, &weight, decoder.shape.norm_eps, hidden, inv);
+}
+
+fn head_of<'a>(decoder: Decoder<'a>, want: Want, hidden: &'a [f32], reference: Option<Side<'a>>) -> Head<'a> {
+    Head {
+        kernels: decoder.kernels,
+        hidden: decoder.shape.hidden,
+        vocab: decoder.shape.vocab,
+        want,
+        policy: Side { hidden, weights: decoder.weights },
+        reference,
+    }
+}
+
+fn statistics(states: &[RowState], want: Want) -> Stats {
+    let all = |value: &dyn Fn(&RowState) -> f64| states.iter().map(value).collect::<Vec<_>>();
+    Stats {
+        logp: all(&RowState::logp),
+        entropy: if want.entropy { all(&RowState::entropy) } else { Vec::new() },
+        ref_logp: if want.ref_logp { all(&RowState::ref_logp) } else { Vec::new() },
+        divergence: want.divergence.map_or_else(Vec::new, |kind| all(&|s| s.divergence(kind))),
+        top1: states.iter().map(RowState::top1).collect(),
+    }
+}
+
+fn row_cotangents(cotangent: &Cotangent, rows: usize, want: Want) -> Result<Vec<RowCotangent>> {
+    let Cotangent { logp, entropy, divergence } = cotangent;
+    for (name, list, wanted) in [
+        ("logp", logp, true),
+        ("entropy", entropy, want.entropy),
+        ("divergence", divergence, want.divergence.is_some()),
+    ] {
+        if !(list.is_empty() || (wanted && list.len() == rows)) {
+            return Err(Error::Config {
+                key: format!("cotangent.{name}"),
+                problem: format!(
+                    "{} values for {rows} rows of a statistic that must have been wanted",
+                    list.len()
+                ),
+            });
+        }
+    }
+    let get = |list: &[f64], i: usize| list.get(i).copied().unwrap_or(0.0);
+    Ok((0..rows)
+        .map(|i| RowCotangent {
+            logp: get(logp, i),
+            entropy: get(entropy, i),
+            divergence: get(divergence, i),
+        })
+        .collect())
+}

@@ -1,0 +1,179 @@
+//! Invariances of the policy: threads, storage, accumulation, and what it refuses.
+
+use saddlepoint_core::seed::Seed;
+use saddlepoint_lm::engine::{
+    Cotangent, Divergence, Forest, GenerateConfig, Generator, LoraConfig, Policy, Prompt, Reference, Setup,
+    Storage, Want, Weights,
+};
+use saddlepoint_lm::model::ModelFolder;
+
+use crate::engine_golden::{folder, policy, setup};
+
+const WANT: Want = Want { entropy: true, ref_logp: true, divergence: Some(Divergence::ReverseKl) };
+
+fn batch() -> Forest {
+    let mut forest = Forest::default();
+    for tree in 0..2u32 {
+        let root = forest.root(&(0..60).map(|i| 4 + (i * 3 + tree) % 90).collect::<Vec<_>>());
+        forest.completion(root, &(0..50).map(|i| 5 + (i * 7 + tree) % 80).collect::<Vec<_>>());
+        forest.completion(root, &(0..20).map(|i| 6 + (i * 13 + tree) % 70).collect::<Vec<_>>());
+    }
+    forest
+}
+
+#[test]
+fn one_thread_and_several_give_the_same_bytes() {
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+        pool.install(|| {
+            let mut policy = policy("qwen3", false);
+            let stats = policy.forward(&batch(), WANT).expect("statistics");
+            let ones = vec![1.0; stats.logp.len()];
+            let cotangent = Cotangent { logp: ones.clone(), entropy: ones.clone(), divergence: ones };
+            policy.backward(&cotangent).expect("gradients");
+            let grads: Vec<u32> = policy.trainable().grads.iter().map(|g| g.to_bits()).collect();
+            let stats: Vec<u64> = stats.logp.iter().chain(&stats.divergence).map(|v| v.to_bits()).collect();
+            (stats, grads)
+        })
+    };
+    let one = run(1);
+    for threads in [2, 3, 4] {
+        assert!(one == run(threads), "{threads} threads");
+    }
+}
+
+#[test]
+fn gradients_add_up_over_backward_passes() {
+    let mut policy = policy("llama", false);
+    let forest = batch();
+    let cotangent = Cotangent { logp: vec![1.0; forest.rows.len()], ..Cotangent::default() };
+    policy.forward(&forest, Want::default()).expect("statistics");
+    policy.backward(&cotangent).expect("gradients");
+    let once = policy.trainable().grads.to_vec();
+    policy.forward(&forest, Want::default()).expect("statistics");
+    policy.backward(&cotangent).expect("gradients");
+    for (a, b) in once.iter().zip(policy.trainable().grads.iter()) {
+        assert!((2.0 * a - b).abs() <= 1e-5 * b.abs().max(1e-3), "{a} twice is {b}");
+    }
+    policy.zero_grads();
+    assert!(policy.trainable().grads.iter().all(|g| g.to_bits() == 0));
+}
+
+#[test]
+fn frozen_weights_in_bf16_are_the_rounded_weights() {
+    let model = ModelFolder::open(&folder("qwen2/policy")).expect("a model");
+    let lora = LoraConfig::default();
+    let make = |frozen| {
+        let mut policy =
+            Policy::new(model.shape.clone(), Setup { frozen, ..setup(Some(lora.clone()), false) })
+                .expect("a policy");
+        policy.load(model.source()).expect("weights");
+        policy.init_adapter(&mut Seed::new(3).stream("adapter", &[]));
+        policy
+    };
+    let (mut half, mut full) = (make(Storage::Bf16), make(Storage::F32));
+    for spec in half.tensors().to_vec() {
+        let (mut a, mut b) = (vec![0.0; spec.len()], vec![0.0; spec.len()]);
+        half.base_tensor(&spec, &mut a);
+        full.base_tensor(&spec, &mut b);
+        for (a, b) in a.iter().zip(b) {
+            let exact = if spec.dims.len() > 1 { half::bf16::from_f32(b).to_f32() } else { b };
+            assert_eq!(a.to_bits(), exact.to_bits(), "{}", spec.name);
+        }
+    }
+    let forest = batch();
+    let stats = half.forward(&forest, Want { ref_logp: true, ..Want::default() }).expect("statistics");
+    assert_eq!(stats.logp, stats.ref_logp, "an adapter with B = 0 changes nothing");
+    let exact = full.evaluate(&forest, Want::default()).expect("statistics");
+    let worst = stats.logp.iter().zip(&exact.logp).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(worst > 0.0 && worst < 0.3, "bf16 changes log-probabilities by {worst}");
+    half.backward(&Cotangent { logp: vec![1.0; forest.rows.len()], ..Cotangent::default() })
+        .expect("gradients");
+    assert!(half.trainable().grads.iter().any(|g| *g != 0.0));
+}
+
+#[test]
+fn a_sample_does_not_depend_on_its_batch_and_its_log_probabilities_are_the_policys() {
+    let mut policy = policy("qwen3", false);
+    let prompts: Vec<Prompt> = (0..5)
+        .map(|i| Prompt { ids: (0..4 + i).map(|j| 4 + (j * 9 + i) % 90).collect(), samples: 3 })
+        .collect();
+    let draw = |policy: &Policy, max_batch: usize| {
+        let config = GenerateConfig {
+            max_new_tokens: 9,
+            stop_ids: vec![2, 40, 41, 42],
+            max_batch,
+            ..GenerateConfig::default()
+        };
+        Generator::new(policy, config)
+            .expect("a generator")
+            .run(&prompts, Seed::new(11), &mut |_| ())
+            .expect("samples")
+    };
+    let all = draw(&policy, 8);
+    assert_eq!(all.len(), 15);
+    assert_eq!(all, draw(&policy, 1));
+    assert_eq!(all, draw(&policy, 3));
+    assert!(all.iter().any(|s| s.ids.len() < 9), "some sample ends early");
+    for sample in &all {
+        let mut forest = Forest::default();
+        let root = forest.root(&prompts[sample.prompt].ids);
+        forest.completion(root, &sample.ids);
+        let stats = policy.evaluate(&forest, Want::default()).expect("statistics");
+        for (a, b) in sample.logps.iter().zip(&stats.logp) {
+            assert!((a - b).abs() < 1e-4, "sampled with {a}, trained with {b}");
+        }
+    }
+}
+
+#[test]
+fn narrower_weights_stay_close() {
+    let policy = policy("llama", false);
+    let asked = [Prompt { ids: vec![5, 6, 7, 8], samples: 1 }];
+    let draw = |weights| {
+        let config =
+            GenerateConfig { max_new_tokens: 1, temperature: 0.0, weights, ..GenerateConfig::default() };
+        let samples = Generator::new(&policy, config)
+            .expect("a generator")
+            .run(&asked, Seed::new(1), &mut |_| ())
+            .expect("samples");
+        (samples[0].ids[0], samples[0].logps[0])
+    };
+    let (id, exact) = draw(Weights::F32);
+    for weights in [Weights::Bf16, Weights::Int8] {
+        let (other, logp) = draw(weights);
+        assert_eq!(id, other);
+        assert!((logp - exact).abs() < 0.1, "{weights:?}: {logp} against {exact}");
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused_by_name() {
+    let mut policy = policy("llama", false);
+    let message = |result: saddlepoint_lm::Result<_>| {
+        result.map(|_: saddlepoint_lm::engine::Stats| ()).unwrap_err().to_string()
+    };
+    let mut large = Forest::default();
+    large.root(&vec![5; 513]);
+    assert!(
+        message(policy.evaluate(&large, Want::default()))
+            .starts_with("batch: 513 tokens with 0 predictions exceed")
+    );
+    let mut foreign = Forest::default();
+    let root = foreign.root(&[5, 97]);
+    foreign.completion(root, &[6]);
+    assert_eq!(
+        message(policy.forward(&foreign, Want::default())),
+        "tokenizer: token id 97 is outside the model's vocabulary of 97"
+    );
+    let error = policy.backward(&Cotangent::default()).unwrap_err().to_string();
+    assert!(error.contains("no forward pass"), "{error}");
+
+    let model = ModelFolder::open(&folder("llama/policy")).expect("a model");
+    let none = Setup { reference: Reference::None, ..setup(None, false) };
+    let mut alone = Policy::new(model.shape.clone(), none).expect("a policy");
+    alone.load(model.source()).expect("weights");
+    assert!(message(alone.evaluate(&batch(), WANT)).contains("there is no reference"));
+    let off = Setup { reference: Reference::AdapterOff, ..setup(None, false) };
+    assert!(Policy::new(model.shape.clone(), off).unwrap_err().to_string().contains("model.lora"));
+}
