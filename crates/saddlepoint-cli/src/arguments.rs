@@ -33,12 +33,13 @@ pub(crate) struct Arguments {
 impl Arguments {
     /// Carries out the command.
     pub(crate) fn run(self, output: Output) -> Result<Verdict> {
-        if let Some(threads) = self.threads {
-            rayon::ThreadPoolBuilder::new()
-                .num_threads(threads.get())
-                .build_global()
-                .context("starting the threads")?;
-        }
+        // This thread is one of the pool: the many short parallel sections of a decoding step then start
+        // without handing work to another thread first.
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(self.threads.map_or(0, NonZeroUsize::get))
+            .use_current_thread()
+            .build_global()
+            .context("starting the threads")?;
         self.command.run(output)
     }
 }

@@ -5,9 +5,9 @@ use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use saddlepoint_core::atomic;
 use saddlepoint_core::metrics::Metrics;
 use saddlepoint_core::progress::Progress;
+use saddlepoint_core::{atomic, memory};
 use saddlepoint_lm::tether::Measurement;
 use saddlepoint_lm::trainer::{Event, Job};
 use serde_json::{Map, json};
@@ -119,7 +119,7 @@ impl Watch {
         }
         self.divergence.clear();
         if let Some((run_dir, planned)) = &self.run {
-            let cost = json!({ "planned": planned, "peak": peak_memory() });
+            let cost = json!({ "planned": planned, "peak": memory::peak() });
             atomic::write(&run_dir.join(report::COST), format!("{cost}\n").as_bytes())?;
             report::write(run_dir)?;
         }
@@ -130,12 +130,4 @@ impl Watch {
 fn interval(measured: &Measurement) -> String {
     let [low, high] = measured.interval.map(number);
     format!("{} [{low}, {high}]", number(measured.mean))
-}
-
-/// Most memory that this process has held, in bytes, where Linux says it.
-fn peak_memory() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes * 1024)
 }

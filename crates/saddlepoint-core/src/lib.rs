@@ -9,6 +9,7 @@
 //! | [`progress`] | a bar on a terminal |
 //! | [`atomic`] | files and folders that are there whole or not at all |
 //! | [`clock`] | the only place that reads a clock |
+//! | [`memory`] | what this process holds |
 //! | [`mod@test`] | what tests share: comparison of numbers, data outside the repository |
 //!
 //! Nothing here knows what is trained or solved.
@@ -17,6 +18,7 @@ pub mod atomic;
 pub mod clock;
 pub mod config;
 mod error;
+pub mod memory;
 pub mod metrics;
 pub mod progress;
 pub mod record;

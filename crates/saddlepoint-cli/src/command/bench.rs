@@ -64,6 +64,7 @@ fn rows(report: &Report) -> Vec<[String; 2]> {
         ("most memory", report.peak_rss_mb.map(|mb| format!("{mb:.0} MB"))),
         ("of the machine's matrix-product peak", share(report.gemm_fraction)),
         ("of the machine's memory bandwidth", share(report.bandwidth_fraction)),
+        ("added by exact KL and entropy", share(report.exact_extra)),
     ]
     .into_iter()
     .filter_map(|(name, value)| Some([name.to_owned(), value?]))

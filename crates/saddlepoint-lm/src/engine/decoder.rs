@@ -44,11 +44,11 @@ pub(crate) struct Gradients<'a> {
 }
 
 impl Gradients<'_> {
-    fn base(&mut self, range: &Range<usize>) -> Option<&mut [f32]> {
+    /// A vector's gradient, ready to be added to, where the base is trained.
+    pub(crate) fn base(&mut self, range: &Range<usize>) -> Option<&mut [f32]> {
         let fresh = !self.accumulate;
         self.full.then(|| {
             let part = &mut self.values[range.clone()];
-            // Vectors are added to by the kernels; matrices are overwritten by their product.
             if fresh {
                 part.fill(0.0);
             }

@@ -164,6 +164,26 @@ impl Head<'_> {
             }
         });
     }
+
+    /// The matrix products of [`Head::forward`] and [`Head::backward`] and nothing else: what the head's
+    /// time is compared with.
+    pub(crate) fn products(&self, dhidden: &mut [f32], dweights: &mut [f32], buffers: &mut Buffers) {
+        let d = self.hidden;
+        self.sweep(buffers, |_| ());
+        self.sweep(buffers, |tile| {
+            let Tile { rows, first, columns, logits, .. } = tile;
+            let dz = Mat::new(logits, rows.len(), columns);
+            let start = self.policy.weights.places.head.start + first * d;
+            let mut wide = Vec::new();
+            let w =
+                Mat::new(self.policy.weights.matrix(&(start..start + columns * d), &mut wide), columns, d);
+            let own = rows.start * d..rows.end * d;
+            self.kernels.matmul(MatMut::new(&mut dhidden[own.clone()], rows.len(), d), dz, w, 1.0, first > 0);
+            let part = MatMut::new(&mut dweights[first * d..(first + columns) * d], columns, d);
+            let h = Mat::new(&self.policy.hidden[own], rows.len(), d);
+            self.kernels.matmul(part, dz.t(), h, 1.0, rows.start > 0);
+        });
+    }
 }
 
 /// A block of logits.

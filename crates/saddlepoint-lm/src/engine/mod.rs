@@ -21,6 +21,7 @@ mod weights;
 
 pub use decode::{Finish, GenerateConfig, Generator, Prompt, Sample, TokenEvent, Weights};
 pub use forest::{Forest, Row, Segment};
+pub(crate) use head::{Buffers as HeadBuffers, Head, Side as HeadSide};
 pub use lora::{LoraConfig, Target};
 pub use plan::MemoryPlan;
 pub use policy::{Policy, Reference, Setup, Trainable};
@@ -28,3 +29,4 @@ pub use shape::{Rope, RopeScaling, Shape};
 pub use stats::{Cotangent, Divergence, Stats, Want};
 pub use tensor::{TensorSpec, WeightSource};
 pub use weights::Storage;
+pub(crate) use weights::Weights as StoredWeights;

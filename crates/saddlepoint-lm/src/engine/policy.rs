@@ -200,7 +200,7 @@ impl Policy {
             let values: Vec<f32> = if spec.dims.len() > 1 {
                 StandardNormal.sample_iter(&mut *rng).take(spec.len()).map(|v: f32| 0.02 * v).collect()
             } else {
-                vec![if spec.name.ends_with(".bias") { 0.0 } else { 1.0 }; spec.len()]
+                vec![f32::from(u8::from(!spec.name.contains("_proj"))); spec.len()]
             };
             self.weights.write(&spec, &values);
         }
@@ -237,13 +237,11 @@ impl Policy {
             self.grads.fill(0.0);
         }
         let Self { weights, adapter, grads, .. } = self;
-        match adapter {
-            Some(Adapter { params, specs, .. }) => Trainable { params, grads, tensors: specs },
-            None => {
-                let (params, tensors) = weights.trainable();
-                Trainable { params, grads, tensors }
-            }
+        if let Some(Adapter { params, specs, .. }) = adapter {
+            return Trainable { params, grads, tensors: specs };
         }
+        let (params, tensors) = weights.trainable();
+        Trainable { params, grads, tensors }
     }
 
     /// Sets the gradients to zero (done by the next backward pass, which overwrites them).
@@ -376,12 +374,7 @@ impl Policy {
         rows.dx.clear();
         rows.dx.resize(n * d, 0.0);
         let norm = weights.places.norm.clone();
-        let dnorm = gradients.full.then(|| &mut gradients.values[norm.clone()]).map(|part| {
-            if !gradients.accumulate {
-                part.fill(0.0);
-            }
-            part
-        });
+        let dnorm = gradients.base(&norm);
         let weight = weights.vector(&norm);
         kernels.rms_norm_backward(&rows.x, &weight, &rows.inv, &rows.dhidden, &mut rows.dx, dnorm);
         arena.dx[..forest.len() * d].fill(0.0);

@@ -61,7 +61,9 @@ impl Job {
         let count = self.recipe.train.per_device_train_batch_size.min(self.train.len());
         let examples: Vec<&Example> = self.train.examples.iter().take(count).collect();
         let mut norm = Norm::default();
-        examples.iter().for_each(|example| example.count(&mut norm));
+        for example in &examples {
+            example.count(&mut norm);
+        }
         let batch = batch(&examples);
         policy.zero_grads();
         let stats = policy.forward(&batch.forest, want)?;

@@ -219,8 +219,10 @@ impl<'a> Generator<'a> {
                     sequence: Sequence::new(prefix, self.config.max_new_tokens, self.policy.shape()),
                 });
             }
-            let hidden = step.hidden(&mut active[..old], old);
-            let hidden = step.append_prefixes(hidden, &active[old..]);
+            let mut hidden = step.hidden(&mut active[..old], old);
+            for new in &active[old..] {
+                hidden.extend_from_slice(&new.sequence.prefix.hidden);
+            }
             let draws = step.draw(&hidden, &sampler, &mut active);
             for (one, (id, logp)) in active.iter_mut().zip(draws) {
                 one.sample.ids.push(id);

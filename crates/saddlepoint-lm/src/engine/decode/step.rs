@@ -151,14 +151,6 @@ impl<'a> Step<'a> {
         h
     }
 
-    /// Adds the hidden states behind the prompts of sequences that have no token yet.
-    pub(super) fn append_prefixes(&self, mut hidden: Vec<f32>, new: &[Active]) -> Vec<f32> {
-        for one in new {
-            hidden.extend_from_slice(&one.sequence.prefix.hidden);
-        }
-        hidden
-    }
-
     /// Draws the next token of each sequence.
     pub(super) fn draw(
         &mut self,

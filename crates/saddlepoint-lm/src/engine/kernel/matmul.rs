@@ -70,6 +70,7 @@ pub(crate) enum Threads {
 }
 
 /// `c = scale a b`, or `c += scale a b` with `accumulate`.
+#[allow(clippy::needless_pass_by_value, reason = "a view is made for one product")]
 #[allow(
     unsafe_code,
     reason = "the GEMM crate takes raw pointers; both views were checked against their slices"

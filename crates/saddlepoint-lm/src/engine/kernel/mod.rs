@@ -3,6 +3,11 @@
 //! Every operation is deterministic: a reduction's order depends on the shapes alone, never on the
 //! number of threads. Slices are row-major; `N` tokens, `R` rows.
 
+#![allow(
+    clippy::inline_always,
+    reason = "code inside `pulp::Arch::dispatch` is compiled for the instruction set only where it is inlined"
+)]
+
 mod attention;
 mod cpu;
 mod lanes;
