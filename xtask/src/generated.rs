@@ -3,8 +3,12 @@
 //! Such a part stands between two comments, `<!-- generated: NAME -->` and `<!-- end of NAME -->`; what is around
 //! it is written by people.
 
+use std::fmt::Write as _;
+
 use anyhow::{Context, Result};
-use saddlepoint_core::atomic;
+use saddlepoint_core::{atomic, config};
+use saddlepoint_lm::method::{self, Meta};
+use saddlepoint_lm::recipe::Recipe;
 
 use crate::crates::rank;
 use crate::workspace::{Crate, Workspace};
@@ -17,7 +21,11 @@ struct Part {
 }
 
 fn parts(workspace: &Workspace) -> Vec<Part> {
-    vec![Part { file: "ARCHITECTURE.md", name: "crates", text: crates_table(workspace) }]
+    vec![
+        Part { file: "ARCHITECTURE.md", name: "crates", text: crates_table(workspace) },
+        Part { file: "README.md", name: "methods", text: methods_table() },
+        Part { file: "docs/recipes.md", name: "keys", text: keys_table() },
+    ]
 }
 
 /// Rewrites every part that is not fresh.
@@ -52,6 +60,35 @@ fn splice(document: &str, part: &Part) -> Result<String> {
     let (before, rest) = document.split_once(&start).with_context(missing)?;
     let (_, after) = rest.split_once(&end).with_context(missing)?;
     Ok(format!("{before}{start}{}\n{end}{after}", part.text.trim_end()))
+}
+
+fn methods_table() -> String {
+    let mut text = "| method | family | paper | status | what it does |\n|---|---|---|---|---|\n".to_owned();
+    for meta in method::list() {
+        let Meta { name, paper, summary, .. } = meta;
+        let [family, status] =
+            [format!("{:?}", meta.family), format!("{:?}", meta.status)].map(|word| word.to_lowercase());
+        let _ = writeln!(text, "| `{name}` | {family} | {paper} | {status} | {summary} |");
+    }
+    text
+}
+
+/// A table for each section of a recipe.
+fn keys_table() -> String {
+    let mut text = String::new();
+    let mut section = String::new();
+    for key in config::keys::<Recipe>() {
+        let (first, rest) = key.path.split_once('.').unwrap_or((&key.path, ""));
+        if first != section {
+            first.clone_into(&mut section);
+            let _ = write!(text, "\n## `[{section}]`\n\n| key | type | default | meaning |\n|---|---|---|---|\n");
+        }
+        let cell = |text: &str| text.replace('|', "\\|").replace('\n', " ");
+        let name = if rest.is_empty() { first } else { rest };
+        let (kind, default, doc) = (cell(&key.kind), cell(&key.default), cell(&key.doc));
+        let _ = writeln!(text, "| `{name}` | {kind} | `{default}` | {doc} |");
+    }
+    text
 }
 
 fn crates_table(workspace: &Workspace) -> String {

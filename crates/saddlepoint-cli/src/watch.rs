@@ -1,6 +1,5 @@
 //! Shows a run while it runs.
 
-use std::fs;
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
