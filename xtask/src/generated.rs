@@ -81,7 +81,8 @@ fn keys_table() -> String {
         let (first, rest) = key.path.split_once('.').unwrap_or((&key.path, ""));
         if first != section {
             first.clone_into(&mut section);
-            let _ = write!(text, "\n## `[{section}]`\n\n| key | type | default | meaning |\n|---|---|---|---|\n");
+            let _ =
+                write!(text, "\n## `[{section}]`\n\n| key | type | default | meaning |\n|---|---|---|---|\n");
         }
         let cell = |text: &str| text.replace('|', "\\|").replace('\n', " ");
         let name = if rest.is_empty() { first } else { rest };
