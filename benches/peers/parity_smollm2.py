@@ -1,28 +1,29 @@
 """Compares our logits on SmolLM2 with those of transformers, both on the same dequantised weights.
 
-    python parity_smollm2.py prepare --gguf MODEL.gguf --out parity.jsonl
+    python parity_smollm2.py prepare --gguf MODEL.gguf --out parity/
     saddle convert MODEL.gguf smollm2/
-    saddle score --model smollm2/ --data parity.jsonl --json > ours.jsonl
-    python parity_smollm2.py compare --gguf MODEL.gguf --folder smollm2/ --score ours.jsonl [--logits ours.safetensors]
+    saddle score --model smollm2/ --data parity/texts.jsonl --json > parity/scored.jsonl
+    saddle generate --model smollm2/ --prompts parity/prompts.jsonl --temperature 0 --json > parity/generated.jsonl
+    python parity_smollm2.py compare --gguf MODEL.gguf --folder smollm2/ --parity parity/ [--logits ours.safetensors]
 
-`prepare` writes texts that the model itself samples, 2,000 tokens in all. `compare` shows three things:
+`prepare` writes texts that the model itself samples, more than 2,000 tokens in all, and prompts cut from them. `compare`
+shows
 
-- weights: every tensor of the folder that `saddle convert` wrote, loaded by transformers, against
-  transformers' own reading of the GGUF file (dequantised, rotary permutation undone): equal to the bit.
-- log-probabilities of every token as `saddle score` reports them, on the token ids it reports.
-- logits, from a safetensors file with `logits [T, V]` (float32): row i is the prediction after token i,
-  the samples one after another, for the last token of each sample too. Here the top-1 token is compared directly.
+- weights: every tensor of the folder that `saddle convert` wrote, loaded by transformers, against transformers' own
+  reading of the GGUF file (dequantised, rotary permutation undone);
+- token ids and log-probability of every token of the texts, as `saddle score` reports them. A log-probability is
+  the token's logit less the log-normaliser, so an error of the logits shows in it;
+- top-1: `saddle generate` at temperature 0 takes our most probable token at every step. transformers reads prompt and
+  completion in one pass, and its most probable token must be the one taken at each of the positions. A position
+  where the two differ does not disturb the later ones, since both see our tokens;
+- with `--logits`, a safetensors file with `logits [T, V]` (float32; row i is the prediction after token i, the texts
+  one after another): the logits themselves, and top-1 at each of these rows.
 
-Without `--logits`, top-1 agreement cannot be read off log-probabilities of single tokens. Two things stand in.
-If the lines have `top1` (a bool for each log-probability: the scored token is the most probable one), it is compared
-with transformers at every position. And the smallest gap between transformers' two best logits is printed: where it
-is more than twice the largest logit difference, top-1 is equal by necessity. Log-probabilities and logits differ by
-the log-normaliser only, so an error of a logit of the scored token shows in them.
+Near ties are real: where two logits are closer than the rounding of two programs, neither answer is wrong. They
+are not left out. `near_ties` counts the positions whose two best logits of transformers differ by less than twice the bound.
 
-Near ties are real: if two logits are closer than float32 rounding of the two programs, neither answer is wrong. Such
-positions are counted apart (`near_ties`), not dropped.
-
-Exit code 1 if a bound is missed: 2e-3 on logits and log-probabilities, 1e-6 relative on weights, top-1 equal.
+Exit code 1 if something is missed: 2e-3 on logits and log-probabilities, 1e-6 relative on weights, top-1 equal on
+2,000 tokens.
 """
 
 import argparse
@@ -34,7 +35,7 @@ import measure  # noqa: F401  (sets what transformers reads when imported)
 
 BOUND = 2e-3
 TOKENS = 2000
-PROMPTS = [
+STARTS = [
     "The history of the printing press begins",
     "To bake a loaf of bread, first",
     "def quicksort(items):",
@@ -62,17 +63,19 @@ def prepare(args: argparse.Namespace) -> int:
 
     model, tokenizer = load(args.gguf.parent, args.gguf.name)
     torch.manual_seed(0)
-    total, lines = 0, []
-    for prompt in PROMPTS:
-        ids = tokenizer(prompt, return_tensors="pt")
+    tokens, texts, prompts = 0, [], []
+    for start in STARTS:
+        ids = tokenizer(start, return_tensors="pt")
         # A margin over an equal share, since decoding and encoding again may merge tokens.
-        new = TOKENS // len(PROMPTS) + 16
-        out = model.generate(**ids, do_sample=True, temperature=1.0, top_k=0, max_new_tokens=new, min_new_tokens=new)
-        text = tokenizer.decode(out[0], skip_special_tokens=False)
-        total += len(tokenizer(text).input_ids)
-        lines.append(json.dumps({"text": text}))
-    args.out.write_text("\n".join(lines) + "\n")
-    print(json.dumps({"samples": len(lines), "tokens": total}))
+        new = TOKENS // len(STARTS) + 16
+        out = model.generate(**ids, do_sample=True, temperature=1.0, top_k=0, max_new_tokens=new, min_new_tokens=new)[0]
+        texts.append({"text": tokenizer.decode(out)})
+        prompts += [{"prompt": tokenizer.decode(out[:length])} for length in (16, 48, 96, 160)]
+        tokens += len(tokenizer(texts[-1]["text"]).input_ids)
+    args.out.mkdir(parents=True, exist_ok=True)
+    for name, rows in (("texts.jsonl", texts), ("prompts.jsonl", prompts)):
+        (args.out / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    print(json.dumps({"texts": len(texts), "tokens": tokens, "prompts": len(prompts)}))
     return 0
 
 
@@ -86,63 +89,94 @@ def worst_weight(model, other) -> tuple[str, float]:
     return worst, errors[worst]
 
 
-def compare(args: argparse.Namespace) -> int:
+def lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+class Reader:
+    """transformers' predictions, and how clear its choices are."""
+
+    def __init__(self, model):
+        self.model = model
+        self.near_ties = 0
+
+    def logits(self, ids: list[int]):
+        """`[T, V]`"""
+        import torch
+
+        with torch.inference_mode():
+            logits = self.model(torch.tensor([ids]), use_cache=False).logits[0]
+        best, second = logits.topk(2).values.T
+        self.near_ties += int((best - second < 2 * BOUND).sum())
+        return logits
+
+
+def compare_scores(reader: Reader, tokenizer, parity: Path, dump) -> dict:
     import torch
     import torch.nn.functional as F
-    from safetensors.torch import load_file
 
-    model, tokenizer = load(args.gguf.parent, args.gguf.name)
-    result, holds = {}, True
-    if args.folder:
-        other, _ = load(args.folder)
-        name, error = worst_weight(model, other)
-        result |= {"weights_worst": name, "weights_relative": error}
-        holds &= error <= 1e-6
-        del other
-
-    texts = [json.loads(line)["text"] for line in args.data.read_text().splitlines()] if args.data else []
-    samples = [json.loads(line) for line in args.score.read_text().splitlines()]
-    samples = [s for s in samples if "token_ids" in s]
-    dump = load_file(args.logits)["logits"] if args.logits else None
+    texts = [row["text"] for row in lines(parity / "texts.jsonl")]
+    samples = [row for row in lines(parity / "scored.jsonl") if "token_ids" in row]
+    if len(samples) != len(texts):
+        raise SystemExit(f"{len(samples)} scored samples for {len(texts)} texts")
     logp_worst = logit_worst = 0.0
-    rows = scored = top1_same = near_ties = flagged = flags_same = 0
-    smallest_gap = float("inf")
-    for index, sample in enumerate(samples):
+    rows = scored = same = 0
+    for index, (text, sample) in enumerate(zip(texts, samples, strict=True)):
         ids, logps = sample["token_ids"], torch.tensor(sample["logps"], dtype=torch.float64)
-        if texts and tokenizer(texts[index]).input_ids != ids:
-            raise SystemExit(f"sample {index}: token ids differ from transformers' tokenizer")
-        with torch.inference_mode():
-            logits = model(torch.tensor([ids]), use_cache=False).logits[0]
-        # `logps` covers the last tokens: all but the first for plain text, the completion for a pair.
-        first = len(ids) - len(logps)
-        predictions = logits[first - 1 : -1]
+        expected = tokenizer(text).input_ids
+        if ids[: len(expected)] != expected or ids[len(expected) :] not in ([], [tokenizer.eos_token_id]):
+            raise SystemExit(f"text {index}: token ids differ from those of transformers' tokenizer")
+        logits = reader.logits(ids)
+        first = len(ids) - len(logps)  # 1: the first token of a text has no prediction
         targets = torch.tensor(ids[first:])
-        expected = F.log_softmax(predictions.double(), -1).gather(1, targets[:, None])[:, 0]
-        logp_worst = max(logp_worst, (expected - logps).abs().max().item())
+        theirs = F.log_softmax(logits[first - 1 : -1].double(), -1).gather(1, targets[:, None])[:, 0]
+        logp_worst = max(logp_worst, (theirs - logps).abs().max().item())
         scored += len(logps)
-        best, second = logits.topk(2).values.T
-        smallest_gap = min(smallest_gap, (best - second).min().item())
-        near_ties += int((best - second < 2 * BOUND).sum())
-        if "top1" in sample:
-            flagged += len(logps)
-            flags_same += int((torch.tensor(sample["top1"]) == (predictions.argmax(-1) == targets)).sum())
         if dump is not None:
             ours = dump[rows : rows + len(ids)]
             logit_worst = max(logit_worst, (ours - logits).abs().max().item())
-            top1_same += int((ours.argmax(-1) == logits.argmax(-1)).sum())
+            same += int((ours.argmax(-1) == logits.argmax(-1)).sum())
         rows += len(ids)
-
-    result |= {"samples": len(samples), "tokens": rows, "scored": scored, "logps_max_abs": logp_worst}
-    result |= {"smallest_gap": smallest_gap, "near_ties": near_ties}
-    holds &= scored > 0 and logp_worst <= BOUND
-    if flagged:
-        result["top1_flags_agree"] = flags_same / flagged
-        holds &= flags_same == flagged
+    result = {"texts": len(texts), "tokens_scored": scored, "logps_max_abs": logp_worst}
     if dump is not None:
         if len(dump) != rows:
-            raise SystemExit(f"{args.logits}: {len(dump)} rows of logits for {rows} tokens")
-        result |= {"logits_max_abs": logit_worst, "top1_agree": top1_same / rows}
-        holds &= logit_worst <= BOUND and top1_same == rows
+            raise SystemExit(f"{len(dump)} rows of logits for {rows} tokens")
+        result |= {"logits_max_abs": logit_worst, "logits_top1_agree": same / rows}
+    return result
+
+
+def compare_greedy(reader: Reader, tokenizer, parity: Path) -> dict:
+    import torch
+
+    generated = [row for row in lines(parity / "generated.jsonl") if "token_ids" in row]
+    tokens, gaps = 0, []
+    for row in generated:
+        prompt, new = tokenizer(row["prompt"]).input_ids, torch.tensor(row["token_ids"])
+        logits = reader.logits(prompt + row["token_ids"])[len(prompt) - 1 : -1]
+        best, choice = logits.max(-1)
+        taken = logits.gather(1, new[:, None])[:, 0]
+        gaps += (best - taken)[choice != new].tolist()
+        tokens += len(new)
+    return {"tokens_generated": tokens, "top1_agree": 1 - len(gaps) / max(tokens, 1), "top1_gaps_where_not": gaps}
+
+
+def compare(args: argparse.Namespace) -> int:
+    from safetensors.torch import load_file
+
+    model, tokenizer = load(args.gguf.parent, args.gguf.name)
+    name, error = worst_weight(model, load(args.folder)[0])
+    reader = Reader(model)
+    dump = load_file(args.logits)["logits"] if args.logits else None
+    result = {"weights_worst": name, "weights_relative": error}
+    result |= compare_scores(reader, tokenizer, args.parity, dump) | compare_greedy(reader, tokenizer, args.parity)
+    result["near_ties"] = reader.near_ties
+    holds = (
+        error <= 1e-6
+        and result["logps_max_abs"] <= BOUND
+        and result.get("logits_max_abs", 0.0) <= BOUND
+        and result["top1_agree"] == result.get("logits_top1_agree", 1.0) == 1.0
+        and min(result["tokens_scored"], result["tokens_generated"]) >= TOKENS
+    )
     print(json.dumps({**result, "holds": holds}))
     return 0 if holds else 1
 
@@ -150,15 +184,14 @@ def compare(args: argparse.Namespace) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    command = commands.add_parser("prepare", help="write the texts to score")
+    command = commands.add_parser("prepare", help="write texts to score and prompts to continue")
     command.add_argument("--gguf", type=Path, required=True)
-    command.add_argument("--out", type=Path, required=True)
+    command.add_argument("--out", type=Path, required=True, help="folder for texts.jsonl and prompts.jsonl")
     command.set_defaults(run=prepare)
     command = commands.add_parser("compare", help="compare with transformers")
     command.add_argument("--gguf", type=Path, required=True)
-    command.add_argument("--folder", type=Path, help="folder written by `saddle convert`")
-    command.add_argument("--data", type=Path, help="what `prepare` wrote, to compare the token ids too")
-    command.add_argument("--score", type=Path, required=True, help="output of `saddle score --json`")
+    command.add_argument("--folder", type=Path, required=True, help="folder written by `saddle convert`")
+    command.add_argument("--parity", type=Path, required=True, help="folder of `prepare`, scored.jsonl and generated.jsonl")
     command.add_argument("--logits", type=Path, help="safetensors file with `logits [T, V]`")
     command.set_defaults(run=compare)
     args = parser.parse_args()

@@ -14,7 +14,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=256, help="tokens of each sequence")
     parser.add_argument("--attention", default="sdpa", choices=["sdpa", "eager"])
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--warmup", type=int, default=2)
+    parser.add_argument("--warmup", type=int, default=3)
     parser.add_argument("--runs", type=int, default=5)
     args = parser.parse_args()
 

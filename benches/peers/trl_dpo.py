@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--precompute-ref", action="store_true", help="reference log-probabilities before the run")
     parser.add_argument("--gradient-checkpointing", action="store_true")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--warmup", type=int, default=2)
+    parser.add_argument("--warmup", type=int, default=3)
     parser.add_argument("--runs", type=int, default=5)
     args = parser.parse_args()
 
