@@ -6,16 +6,7 @@ use saddlepoint_lm::data::{Body, Codec, PrepareConfig, Template, Text, Tokenizer
 use serde_json::Value;
 
 fn data(name: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("SADDLE_DATA").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
-        PathBuf::from,
-    );
-    let path = root.join("lm").join(name);
-    if path.exists() {
-        return Some(path);
-    }
-    eprintln!("skipped: {} is absent; set SADDLE_DATA to the folder of the public data sets", path.display());
-    None
+    saddlepoint_core::test::data(&format!("lm/{name}"))
 }
 
 #[test]
