@@ -41,8 +41,8 @@ pub fn head(options: &Options) -> Result<Report> {
         let head = Head { kernels: &Cpu, hidden: shape.hidden, vocab: shape.vocab, want, policy, reference };
         let cotangents = vec![cotangent; ROWS];
         timed(runs, || {
-            let states = head.forward(&targets, &mut buffers);
-            head.backward(&states, &cotangents, &mut dhidden, Some(&mut dweights), false, &mut buffers);
+            let states = head.forward(&targets, &mut buffers, None);
+            head.backward(&states, &cotangents, &mut dhidden, Some(&mut dweights), false, &mut buffers, None);
             Ok(())
         })
     };

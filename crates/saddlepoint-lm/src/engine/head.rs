@@ -1,6 +1,8 @@
 //! The language-model head in a stream: hidden rows meet the vocabulary chunk by chunk, and
 //! `[rows, vocabulary]` never exists.
 
+use std::ops::Range;
+
 use super::kernel::{Kernels, Mat, MatMut, RowCotangent, RowState, Vocabulary};
 use super::weights::Weights;
 use super::{Divergence, Want};
@@ -53,68 +55,70 @@ impl Head<'_> {
         Vocabulary { logits, first, columns, entropy: self.want.entropy, divergence }
     }
 
-    /// Calls `visit(row range, first column, columns, logits, reference logits)` for every tile.
-    fn sweep(&self, buffers: &mut Buffers, mut visit: impl FnMut(Tile<'_>)) {
+    /// Calls `visit` for every tile of the logits.
+    fn sweep(&self, buffers: &mut Buffers, mut logits: Logits<'_>, mut visit: impl FnMut(Tile<'_>)) {
         let d = self.hidden;
         let rows = self.policy.hidden.len() / d;
+        let Buffers { logits: own, reference, wide } = buffers;
         for start in (0..rows).step_by(ROWS) {
             let end = (start + ROWS).min(rows);
-            let step = columns(end - start, self.vocab);
+            let n = end - start;
+            let step = columns(n, self.vocab);
             for first in (0..self.vocab).step_by(step) {
                 let columns = step.min(self.vocab - first);
-                let own = start * d..end * d;
-                let logits = self.logits(
-                    self.policy,
-                    own.clone(),
-                    first,
-                    columns,
-                    &mut buffers.logits,
-                    &mut buffers.wide,
-                );
+                let place = start * self.vocab + n * first;
+                let (out, there) = match &mut logits {
+                    Logits::Passing => (room(own, n * columns), false),
+                    Logits::Keep(kept) => (&mut kept[place..place + n * columns], false),
+                    Logits::Kept(kept) => (&mut kept[place..place + n * columns], true),
+                };
+                let hidden = start * d..end * d;
+                if !there {
+                    self.product(self.policy, hidden.clone(), first, columns, out, wide);
+                }
                 let reference = self.reference.map(|side| {
-                    &*self.logits(side, own, first, columns, &mut buffers.reference, &mut buffers.wide)
+                    let out = room(reference, n * columns);
+                    self.product(side, hidden, first, columns, out, wide);
+                    &*out
                 });
-                visit(Tile { rows: start..end, first, columns, logits, reference });
+                visit(Tile { rows: start..end, first, columns, logits: out, reference });
             }
         }
     }
 
-    fn logits<'b>(
+    /// One tile of logits.
+    fn product(
         &self,
         side: Side<'_>,
-        own: std::ops::Range<usize>,
+        own: Range<usize>,
         first: usize,
         columns: usize,
-        out: &'b mut Vec<f32>,
+        out: &mut [f32],
         wide: &mut Vec<f32>,
-    ) -> &'b mut [f32] {
+    ) {
         let d = self.hidden;
         let n = own.len() / d;
-        if out.len() < n * columns {
-            out.resize(n * columns, 0.0);
-        }
-        let out = &mut out[..n * columns];
         let start = side.weights.places.head.start + first * d;
         let w = Mat::new(side.weights.matrix(&(start..start + columns * d), wide), columns, d);
-        self.kernels.matmul(
-            MatMut::new(out, n, columns),
-            Mat::new(&side.hidden[own], n, d),
-            w.t(),
-            1.0,
-            false,
-        );
-        out
+        let x = Mat::new(&side.hidden[own], n, d);
+        self.kernels.matmul(MatMut::new(out, n, columns), x, w.t(), 1.0, false);
     }
 
-    /// Statistics of all rows; `targets [R]`.
-    pub(crate) fn forward(&self, targets: &[u32], buffers: &mut Buffers) -> Vec<RowState> {
+    /// Statistics of all rows; `targets [R]`. `keep`, if it has `R` times the vocabulary elements, is left with
+    /// the logits, for [`Head::backward`].
+    pub(crate) fn forward(
+        &self,
+        targets: &[u32],
+        buffers: &mut Buffers,
+        keep: Option<&mut [f32]>,
+    ) -> Vec<RowState> {
         let mut states: Vec<_> = targets.iter().map(|&t| RowState::new(t)).collect();
-        self.sweep(buffers, |tile| {
+        self.sweep(buffers, keep.map_or(Logits::Passing, Logits::Keep), |tile| {
             let chunk = self.chunk(tile.logits, tile.first, tile.columns);
             self.kernels.softmax_accumulate(chunk, tile.reference, &mut states[tile.rows]);
         });
         if self.want.divergence == Some(Divergence::JensenShannon) && self.reference.is_some() {
-            self.sweep(buffers, |tile| {
+            self.sweep(buffers, Logits::Passing, |tile| {
                 if let Some(reference) = tile.reference {
                     let chunk = self.chunk(tile.logits, tile.first, tile.columns);
                     self.kernels.softmax_mixture(chunk, reference, &mut states[tile.rows]);
@@ -125,7 +129,8 @@ impl Head<'_> {
     }
 
     /// Derivative with respect to the hidden rows into `dhidden [R, d]` and, where given, to the head's
-    /// matrix into `dweights` (added, or overwritten unless `accumulate`).
+    /// matrix into `dweights` (added, or overwritten unless `accumulate`). `kept` are the logits if the forward
+    /// pass kept them, and otherwise they are computed again.
     pub(crate) fn backward(
         &self,
         states: &[RowState],
@@ -134,13 +139,14 @@ impl Head<'_> {
         mut dweights: Option<&mut [f32]>,
         accumulate: bool,
         buffers: &mut Buffers,
+        kept: Option<&mut [f32]>,
     ) {
         let d = self.hidden;
         if let (0, false, Some(dw)) = (states.len(), accumulate, dweights.as_deref_mut()) {
             dw.fill(0.0);
         }
         let mut wide = Vec::new();
-        self.sweep(buffers, |tile| {
+        self.sweep(buffers, kept.map_or(Logits::Passing, Logits::Kept), |tile| {
             let Tile { rows, first, columns, logits, reference } = tile;
             let n = rows.len();
             let chunk = self.chunk(&[], first, columns);
@@ -169,8 +175,8 @@ impl Head<'_> {
     /// time is compared with.
     pub(crate) fn products(&self, dhidden: &mut [f32], dweights: &mut [f32], buffers: &mut Buffers) {
         let d = self.hidden;
-        self.sweep(buffers, |_| ());
-        self.sweep(buffers, |tile| {
+        self.sweep(buffers, Logits::Passing, |_| ());
+        self.sweep(buffers, Logits::Passing, |tile| {
             let Tile { rows, first, columns, logits, .. } = tile;
             let dz = Mat::new(logits, rows.len(), columns);
             let start = self.policy.weights.places.head.start + first * d;
@@ -186,9 +192,26 @@ impl Head<'_> {
     }
 }
 
+/// Where a sweep puts the logits.
+enum Logits<'a> {
+    /// Into one buffer, tile after tile.
+    Passing,
+    /// Into memory that holds all of them.
+    Keep(&'a mut [f32]),
+    /// They are there.
+    Kept(&'a mut [f32]),
+}
+
+fn room(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    if buffer.len() < len {
+        buffer.resize(len, 0.0);
+    }
+    &mut buffer[..len]
+}
+
 /// A block of logits.
 struct Tile<'a> {
-    rows: std::ops::Range<usize>,
+    rows: Range<usize>,
     first: usize,
     columns: usize,
     logits: &'a mut [f32],

@@ -1,5 +1,7 @@
 //! The trained model: statistics of a forest and, from their cotangents, the gradients.
 
+use std::ops::Range;
+
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
@@ -59,6 +61,8 @@ struct Pending {
     forest: Forest,
     want: Want,
     states: Vec<RowState>,
+    /// Whether the logits are in the gradients' memory.
+    kept: bool,
 }
 
 /// A decoder with its gradients, its activations and its reference.
@@ -257,7 +261,8 @@ impl Policy {
     pub fn forward(&mut self, forest: &Forest, want: Want) -> Result<Stats> {
         let states = self.run(forest, want, true)?;
         let stats = statistics(&states, want);
-        self.pending = Some(Pending { forest: forest.clone(), want, states });
+        let kept = self.spare(forest.rows.len()).is_some();
+        self.pending = Some(Pending { forest: forest.clone(), want, states, kept });
         Ok(stats)
     }
 
@@ -269,6 +274,15 @@ impl Policy {
         self.pending = None;
         let states = self.run(forest, want, false)?;
         Ok(statistics(&states, want))
+    }
+
+    /// The layers' gradients, where nothing is in them until the backward pass has left the head, and where
+    /// `rows` rows of logits fit into their memory.
+    fn spare(&self, rows: usize) -> Option<Range<usize>> {
+        let places = &self.weights.places;
+        let spare = places.layers.first()?.norm1.start..places.norm.start;
+        let free = self.fresh && self.adapter.is_none();
+        (free && rows * self.shape.vocab <= spare.len()).then_some(spare)
     }
 
     fn check(&self, forest: &Forest, want: Want) -> Result<()> {
@@ -314,7 +328,8 @@ impl Policy {
             self.arena = None;
             self.arena = Some(Arena::new(&self.shape, room));
         }
-        let Self { shape, kernels, weights, adapter, reference, rope, arena, head, rows, .. } = self;
+        let spare = if keep { self.spare(forest.rows.len()) } else { None };
+        let Self { shape, kernels, weights, adapter, reference, rope, arena, head, rows, grads, .. } = self;
         let arena = arena.as_mut().expect("allocated above");
         let batch = prepare(forest, rope);
         let base = Decoder { kernels: kernels.as_ref(), shape, weights, adapter: None };
@@ -330,7 +345,8 @@ impl Policy {
         gather(decoder, arena, forest, slot, &mut rows.x, &mut rows.inv, &mut rows.hidden);
         let targets: Vec<u32> = forest.rows.iter().map(|r| r.target).collect();
         let side = want.reference().then_some(Side { hidden: &rows.reference, weights: other });
-        Ok(head_of(decoder, want, &rows.hidden, side).forward(&targets, head))
+        let kept = spare.map(|spare| &mut grads[spare]);
+        Ok(head_of(decoder, want, &rows.hidden, side).forward(&targets, head, kept))
     }
 
     /// Adds the gradients of the scalar whose derivatives with respect to the last forward's statistics
@@ -339,7 +355,7 @@ impl Policy {
     /// # Errors
     /// There was no forward pass to go back through, or the lengths do not match it.
     pub fn backward(&mut self, cotangent: &Cotangent) -> Result<()> {
-        let Some(Pending { forest, want, states }) = self.pending.take() else {
+        let Some(Pending { forest, want, states, kept }) = self.pending.take() else {
             return Err(Error::Config {
                 key: "backward".into(),
                 problem:
@@ -348,6 +364,8 @@ impl Policy {
             });
         };
         let cotangents = row_cotangents(cotangent, states.len(), want)?;
+        // Gradients that were read in between were set to zero, and the logits with them.
+        let spare = if kept { self.spare(forest.rows.len()) } else { None };
         let Self {
             shape, kernels, weights, adapter, reference, rope, arena, head, rows, grads, fresh, ..
         } = self;
@@ -359,17 +377,18 @@ impl Policy {
         let mut gradients =
             Gradients { values: grads, accumulate: !std::mem::take(fresh), full: adapter.is_none() };
 
-        let n = forest.rows.len();
+        let (n, accumulate) = (forest.rows.len(), gradients.accumulate);
         rows.dhidden.resize(n * d, 0.0);
         let side = want.reference().then_some(Side { hidden: &rows.reference, weights: other });
-        let dweights = gradients.full.then(|| &mut gradients.values[weights.places.head.clone()]);
+        let (dweights, kept) = head_memory(&mut gradients, weights.places.head.clone(), spare);
         head_of(decoder, want, &rows.hidden, side).backward(
             &states,
             &cotangents,
             &mut rows.dhidden,
             dweights,
-            gradients.accumulate,
+            accumulate,
             head,
+            kept,
         );
         rows.dx.clear();
         rows.dx.resize(n * d, 0.0);
@@ -401,6 +420,26 @@ impl Policy {
     pub(crate) fn rope(&self) -> RopeTable {
         self.rope.clone()
     }
+}
+
+/// The gradient of the head's matrix, where the base is trained, and the logits kept in `spare`.
+fn head_memory<'a>(
+    gradients: &'a mut Gradients<'_>,
+    head: Range<usize>,
+    spare: Option<Range<usize>>,
+) -> (Option<&'a mut [f32]>, Option<&'a mut [f32]>) {
+    if !gradients.full {
+        return (None, None);
+    }
+    let Some(spare) = spare else { return (Some(&mut gradients.values[head]), None) };
+    let (before, rest) = gradients.values.split_at_mut(spare.start);
+    let (kept, after) = rest.split_at_mut(spare.len());
+    let dweights = if head.end <= spare.start {
+        &mut before[head]
+    } else {
+        &mut after[head.start - spare.end..head.end - spare.end]
+    };
+    (Some(dweights), Some(kept))
 }
 
 fn room(shape: &Shape, setup: &Setup, keep: bool) -> Room {

@@ -84,6 +84,8 @@ impl Template {
     ) -> Result<Self> {
         let fail = |problem: String| Error::Model { path: origin.to_owned(), problem };
         let mut environment = Environment::new();
+        // Otherwise messages name what is undefined in debug builds only.
+        environment.set_debug(true);
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(syntax.map_err(|e| fail(e.to_string()))?);
         environment.set_auto_escape_callback(|_| AutoEscape::None);

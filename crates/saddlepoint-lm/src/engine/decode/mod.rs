@@ -6,7 +6,7 @@ mod sampler;
 mod step;
 mod weights;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use rand_chacha::ChaCha8Rng;
@@ -194,19 +194,17 @@ impl<'a> Generator<'a> {
             .enumerate()
             .flat_map(|(p, prompt)| (0..prompt.samples).map(move |i| (p, i)))
             .collect();
-        let mut newest: Option<(usize, Arc<Prefix>)> = None;
+        let mut computed: BTreeMap<usize, Arc<Prefix>> = BTreeMap::new();
         let mut active: Vec<Active> = Vec::new();
         let mut done = Vec::with_capacity(queue.len());
         while !queue.is_empty() || !active.is_empty() {
             let old = active.len();
-            while active.len() < self.config.max_batch
-                && let Some((prompt, index)) = queue.pop_front()
-            {
-                let prefix = match newest.take() {
-                    Some((p, prefix)) if p == prompt => prefix,
-                    _ => Arc::new(step.prefill(&prompts[prompt].ids)),
-                };
-                newest = Some((prompt, prefix.clone()));
+            let free = (self.config.max_batch - old).min(queue.len());
+            let ahead: Vec<usize> = queue.iter().take(free).map(|&(prompt, _)| prompt).collect();
+            for (prompt, index) in queue.drain(..free) {
+                if !computed.contains_key(&prompt) {
+                    computed = prefill(&mut step, prompts, &ahead, prompt);
+                }
                 active.push(Active {
                     sample: Sample {
                         prompt,
@@ -216,7 +214,11 @@ impl<'a> Generator<'a> {
                         finish: Finish::Length,
                     },
                     rng: seed.stream("generate", &[prompt as u64, index as u64]),
-                    sequence: Sequence::new(prefix, self.config.max_new_tokens, self.policy.shape()),
+                    sequence: Sequence::new(
+                        computed[&prompt].clone(),
+                        self.config.max_new_tokens,
+                        self.policy.shape(),
+                    ),
                 });
             }
             let mut hidden = step.hidden(&mut active[..old], old);
@@ -242,4 +244,27 @@ impl<'a> Generator<'a> {
         done.sort_by_key(|sample| (sample.prompt, sample.index));
         Ok(done)
     }
+}
+
+/// Tokens of prompts that are computed together, if there is more than one.
+const PREFILL: usize = 1024;
+
+/// Computes prompt `first` together with those that follow it in `ahead` (ascending, with repetitions).
+fn prefill(
+    step: &mut Step,
+    prompts: &[Prompt],
+    ahead: &[usize],
+    first: usize,
+) -> BTreeMap<usize, Arc<Prefix>> {
+    let mut wanted: Vec<usize> = ahead.iter().copied().filter(|&p| p >= first).collect();
+    wanted.dedup();
+    let mut tokens = 0;
+    let fit = wanted.iter().take_while(|&&p| {
+        tokens += prompts[p].ids.len();
+        tokens <= PREFILL
+    });
+    let count = fit.count().max(1);
+    wanted.truncate(count);
+    let ids: Vec<&[u32]> = wanted.iter().map(|&p| prompts[p].ids.as_slice()).collect();
+    wanted.into_iter().zip(step.prefill(&ids).into_iter().map(Arc::new)).collect()
 }

@@ -1,5 +1,7 @@
 //! One decoding step of a batch, and the computation of prompts.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::super::Forest;
@@ -21,56 +23,73 @@ pub(super) struct Step<'a> {
     weights: &'a DecodeWeights<'a>,
     rope: RopeTable,
     arena: Option<Arena>,
-    turned: Vec<f32>,
+    logits: Vec<f32>,
 }
 
 impl<'a> Step<'a> {
     pub(super) fn new(decoder: Decoder<'a>, weights: &'a DecodeWeights<'a>, rope: RopeTable) -> Self {
-        Self { decoder, weights, rope, arena: None, turned: Vec::new() }
+        Self { decoder, weights, rope, arena: None, logits: Vec::new() }
     }
 
-    /// Computes a prompt: one tree of its own, so that its values do not depend on other prompts.
-    pub(super) fn prefill(&mut self, ids: &[u32]) -> Prefix {
+    /// Computes prompts, each a tree of its own. The values of one do not depend on the others: every product
+    /// sums in an order that the number of rows has no part in (see `kernel::matmul`).
+    pub(super) fn prefill(&mut self, prompts: &[&[u32]]) -> Vec<Prefix> {
         let Decoder { shape, kernels, weights, adapter, .. } = self.decoder;
         let mut forest = Forest::default();
-        forest.root(ids);
+        let tokens: Vec<Range<usize>> = prompts
+            .iter()
+            .map(|ids| {
+                let first = forest.len();
+                forest.root(ids);
+                first..forest.len()
+            })
+            .collect();
+        if forest.len() == 1 {
+            // A product with a single row is summed in another order.
+            forest.root(&[0]);
+        }
         let batch = prepare(&forest, &mut self.rope);
         let lora = adapter.map_or(0, |a| a.width);
-        let room = Room { tokens: ids.len(), slots: 1, inputs: 2, lora, backward: false };
+        let room = Room { tokens: forest.len(), slots: 1, inputs: 2, lora, backward: false };
         if !self.arena.as_ref().is_some_and(|arena| arena.fits(room)) {
             self.arena = Some(Arena::new(shape, room));
         }
         let arena = self.arena.as_mut().expect("allocated above");
-        let (width, kv_width) = (shape.qkv_width(), 2 * shape.kv_width());
-        let mut kv = Vec::with_capacity(shape.layers * ids.len() * kv_width);
+        let (width, kv_width, hd) = (shape.qkv_width(), 2 * shape.kv_width(), shape.head_dim);
+        let mut prefixes: Vec<Prefix> = prompts
+            .iter()
+            .map(|ids| Prefix {
+                len: ids.len(),
+                kv: Vec::with_capacity(shape.layers * ids.len() * kv_width),
+                hidden: vec![0.0; shape.hidden],
+            })
+            .collect();
         let slot = self.decoder.forward(&batch, arena, false, &mut |_, qkv| {
-            for row in qkv.chunks_exact(width) {
-                kv.extend_from_slice(&row[width - kv_width..]);
+            for (prefix, tokens) in prefixes.iter_mut().zip(&tokens) {
+                for column in (width - kv_width..width).step_by(hd) {
+                    for row in qkv[tokens.start * width..tokens.end * width].chunks_exact(width) {
+                        prefix.kv.extend_from_slice(&row[column..column + hd]);
+                    }
+                }
             }
         });
         let d = shape.hidden;
-        let last = slot * arena.room.tokens * d + (ids.len() - 1) * d;
-        let mut hidden = vec![0.0; d];
         let norm = weights.vector(&weights.places.norm);
-        kernels.rms_norm(&arena.x[last..last + d], &norm, shape.norm_eps, &mut hidden, &mut [0.0]);
-        Prefix { len: ids.len(), kv, hidden }
+        for (prefix, tokens) in prefixes.iter_mut().zip(&tokens) {
+            let last = slot * arena.room.tokens * d + (tokens.end - 1) * d;
+            let hidden = &mut prefix.hidden;
+            kernels.rms_norm(&arena.x[last..last + d], &norm, shape.norm_eps, hidden, &mut [0.0]);
+        }
+        prefixes
     }
 
     /// `y[m, out] (+)= x W^T`.
-    fn product(&mut self, w: NarrowWeights<'_>, x: &[f32], m: usize, y: &mut [f32], add: bool) {
-        self.turned.resize(y.len(), 0.0);
-        self.decoder.kernels.narrow(w, x, m, &mut self.turned);
-        let out = y.len() / m;
-        for (j, row) in y.chunks_exact_mut(out).enumerate() {
-            for (i, o) in row.iter_mut().enumerate() {
-                let v = self.turned[i * m + j];
-                *o = if add { *o + v } else { v };
-            }
-        }
+    fn product(&self, w: NarrowWeights<'_>, x: &[f32], m: usize, y: &mut [f32], add: bool) {
+        self.decoder.kernels.narrow(w, x, m, y, add);
     }
 
     /// `y += scale (x A^T) B^T`.
-    fn adapt(&mut self, layer: usize, projection: Projection, x: &[f32], m: usize, y: &mut [f32]) {
+    fn adapt(&self, layer: usize, projection: Projection, x: &[f32], m: usize, y: &mut [f32]) {
         let Some(adapter) = self.decoder.adapter else { return };
         let group = adapter.group(layer, projection);
         let rank = group.parts.len() * adapter.r;
@@ -132,7 +151,7 @@ impl<'a> Step<'a> {
                 .into_par_iter()
                 .with_max_len(1)
                 .for_each(|(sequence, row, out)| {
-                    sequence.slot(layer, kv_width).copy_from_slice(&row[width - kv_width..]);
+                    sequence.store(layer, &row[width - kv_width..], shape.head_dim);
                     attend(layout, &row[..qw], sequence.parts(layer, kv_width), out);
                 });
             self.product(self.weights.matrix(&places.o), &attended, m, &mut x, true);
@@ -144,9 +163,7 @@ impl<'a> Step<'a> {
             self.product(self.weights.matrix(&places.down), &act, m, &mut x, true);
             self.adapt(layer, Projection::Down, &act, m, &mut x);
         }
-        for sequence in &mut sequences {
-            sequence.len += 1;
-        }
+        sequences.into_iter().for_each(Sequence::advance);
         kernels.rms_norm(&x, &weights.vector(&weights.places.norm), shape.norm_eps, &mut h, &mut inv);
         h
     }
@@ -161,17 +178,12 @@ impl<'a> Step<'a> {
         let m = active.len();
         let vocab = self.decoder.shape.vocab;
         let head = self.weights.matrix(&self.decoder.weights.places.head);
-        self.turned.resize(m * vocab, 0.0);
-        self.decoder.kernels.narrow(head, hidden, m, &mut self.turned);
-        let turned = &self.turned;
-        active
-            .par_iter_mut()
+        self.logits.resize(m * vocab, 0.0);
+        self.decoder.kernels.narrow(head, hidden, m, &mut self.logits, false);
+        (active.par_iter_mut(), self.logits.par_chunks_exact(vocab))
+            .into_par_iter()
             .with_max_len(1)
-            .enumerate()
-            .map(|(j, one)| {
-                let logits: Vec<f32> = turned.iter().skip(j).step_by(m).copied().collect();
-                sampler.draw(&logits, &mut one.rng)
-            })
+            .map(|(one, logits)| sampler.draw(logits, &mut one.rng))
             .collect()
     }
 }

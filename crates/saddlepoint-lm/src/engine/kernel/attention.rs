@@ -320,37 +320,67 @@ fn gather(heads: HeadLayout, plan: &AttentionPlan, scratch: &[f32], dqkv: &mut [
     }
 }
 
-/// One query row against cached keys and values: `parts` hold rows of `2 kv_width` (keys, then values).
-pub(crate) fn attend(heads: HeadLayout, query: &[f32], parts: [&[f32]; 2], out: &mut [f32]) {
+/// Keys and values of earlier tokens in one layer, head by head.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cached<'a> {
+    /// Keys, then values: `[2 kv_heads, capacity, head_dim]`.
+    pub(crate) kv: &'a [f32],
+    /// Tokens that are there.
+    pub(crate) len: usize,
+    /// Tokens that there is room for.
+    pub(crate) capacity: usize,
+}
+
+impl<'a> Cached<'a> {
+    /// Rows of one key head, or of a value head behind all key heads.
+    #[inline(always)]
+    fn head(self, head: usize, head_dim: usize) -> &'a [f32] {
+        &self.kv[head * self.capacity * head_dim..][..self.len * head_dim]
+    }
+}
+
+/// One query row against cached keys and values.
+pub(crate) fn attend(heads: HeadLayout, query: &[f32], parts: [Cached<'_>; 2], out: &mut [f32]) {
     let (hd, group) = (heads.head_dim, heads.heads / heads.kv_heads);
-    let width = 2 * heads.kv_heads * hd;
-    let total = parts.iter().map(|part| part.len() / width).sum();
-    let mut weights = vec![0.0f32; total];
+    let total = parts[0].len + parts[1].len;
+    let mut weights = vec![0.0f32; group * total];
     pulp::Arch::new().dispatch(
         #[inline(always)]
         || {
-            for h in 0..heads.heads {
-                let q = &query[h * hd..(h + 1) * hd];
-                let (key, value) = (h / group * hd, (heads.kv_heads + h / group) * hd);
-                let rows = parts[0].chunks_exact(width).chain(parts[1].chunks_exact(width));
-                for (w, row) in weights.iter_mut().zip(rows) {
-                    *w = dot(q, &row[key..key + hd]) * heads.scale();
+            for kv in 0..heads.kv_heads {
+                let own = kv * group * hd..(kv + 1) * group * hd;
+                let (query, out) = (&query[own.clone()], &mut out[own]);
+                let mut at = 0;
+                for part in parts {
+                    for (t, key) in part.head(kv, hd).chunks_exact(hd).enumerate() {
+                        for (h, q) in query.chunks_exact(hd).enumerate() {
+                            weights[h * total + at + t] = dot(q, key) * heads.scale();
+                        }
+                    }
+                    at += part.len;
                 }
-                let top = max(&weights);
-                for w in &mut weights {
-                    *w = exp(*w - top);
-                }
-                let mass = sum(&weights);
-                let out = &mut out[h * hd..(h + 1) * hd];
-                out.fill(0.0);
-                let rows = parts[0].chunks_exact(width).chain(parts[1].chunks_exact(width));
-                for (&w, row) in weights.iter().zip(rows) {
-                    for (o, &v) in out.iter_mut().zip(&row[value..value + hd]) {
-                        *o += w * v;
+                for weights in weights.chunks_exact_mut(total) {
+                    let top = max(weights);
+                    for w in weights.iter_mut() {
+                        *w = exp(*w - top);
+                    }
+                    let mass = sum(weights);
+                    for w in weights {
+                        *w /= mass;
                     }
                 }
-                for o in out {
-                    *o /= mass;
+                out.fill(0.0);
+                let mut at = 0;
+                for part in parts {
+                    for (t, value) in part.head(heads.kv_heads + kv, hd).chunks_exact(hd).enumerate() {
+                        for (h, out) in out.chunks_exact_mut(hd).enumerate() {
+                            let w = weights[h * total + at + t];
+                            for (o, &v) in out.iter_mut().zip(value) {
+                                *o += w * v;
+                            }
+                        }
+                    }
+                    at += part.len;
                 }
             }
         },

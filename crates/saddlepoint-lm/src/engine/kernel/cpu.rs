@@ -116,7 +116,7 @@ impl Kernels for Cpu {
         softmax::backward(chunk, logits, reference, rows, cotangents);
     }
 
-    fn narrow(&self, w: NarrowWeights<'_>, x: &[f32], m: usize, out: &mut [f32]) {
-        narrow::narrow(w, x, m, out);
+    fn narrow(&self, w: NarrowWeights<'_>, x: &[f32], m: usize, out: &mut [f32], accumulate: bool) {
+        narrow::narrow(w, x, m, out, accumulate);
     }
 }

@@ -1,5 +1,9 @@
 //! Matrix products: strided views and the call into the GEMM crate.
 
+use std::ops::Range;
+
+use rayon::prelude::*;
+
 /// A matrix that is read: any row and column stride.
 #[derive(Debug, Clone, Copy)]
 pub struct Mat<'a> {
@@ -20,6 +24,11 @@ impl<'a> Mat<'a> {
     pub fn strided(data: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
         check(data.len(), rows, columns, row_stride);
         Self { data, rows, columns, row_stride, column_stride: 1 }
+    }
+
+    /// A range of its columns.
+    fn columns(self, columns: Range<usize>) -> Self {
+        Self { data: &self.data[columns.start * self.column_stride..], columns: columns.len(), ..self }
     }
 
     /// The transpose.
@@ -69,30 +78,109 @@ pub(crate) enum Threads {
     All,
 }
 
+/// Deepest product that the GEMM crate sums in one piece; deeper ones it cuts into equal pieces.
+const DEPTH: usize = 512;
+/// Widest left operand that the GEMM crate rearranges on one thread before the others start.
+const PREPACKED: usize = 1024;
+/// Columns of its kernel.
+const COLUMNS: usize = 64;
+
 /// `c = scale a b`, or `c += scale a b` with `accumulate`.
+///
+/// Each element is summed over ascending `k` in pieces of at most [`DEPTH`], for two rows of `c` or more in an
+/// order that does not depend on how many there are. The GEMM crate has two exceptions for small results, which
+/// are not left to it: it sums them in vector lanes where both operands are contiguous along `k`, and cuts at
+/// [`DEPTH`] unevenly.
 #[allow(clippy::needless_pass_by_value, reason = "a view is made for one product")]
-#[allow(
-    unsafe_code,
-    reason = "the GEMM crate takes raw pointers; both views were checked against their slices"
-)]
 pub(crate) fn matmul(c: MatMut<'_>, a: Mat<'_>, b: Mat<'_>, scale: f32, accumulate: bool, threads: Threads) {
     assert_eq!((c.rows, c.columns, a.columns), (a.rows, b.columns, b.rows), "shapes of a matrix product");
     if c.rows == 0 || c.columns == 0 {
         return;
     }
+    let target =
+        Target { data: c.data.as_mut_ptr(), rows: c.rows, columns: c.columns, row_stride: c.row_stride };
+    let deep = b.row_stride == 1 && b.column_stride != 1;
+    let workers = rayon::current_num_threads();
+    if deep && threads == Threads::All && workers > 1 && c.columns <= PREPACKED && c.columns > COLUMNS {
+        // Every thread rearranges its own columns.
+        let step = c.columns.div_ceil(workers).next_multiple_of(COLUMNS);
+        (0..c.columns.div_ceil(step)).into_par_iter().for_each(|part| {
+            let columns = part * step..c.columns.min((part + 1) * step);
+            even(target.columns(columns.clone()), a, b.columns(columns), scale, accumulate, Threads::One);
+        });
+        return;
+    }
+    even(target, a, b, scale, accumulate, threads);
+}
+
+/// A product without the GEMM crate's exceptions.
+fn even(c: Target, a: Mat<'_>, b: Mat<'_>, scale: f32, accumulate: bool, threads: Threads) {
+    let deep = b.row_stride == 1 && b.column_stride != 1;
+    if !deep || (c.columns > 1 && c.rows * c.columns > 256) {
+        return cut(c, a, b, scale, accumulate, threads);
+    }
+    let (stride, mut turned) = (c.columns.max(2), vec![0.0; b.rows * c.columns.max(2)]);
+    for (column, values) in b.data.chunks(b.column_stride).take(c.columns).enumerate() {
+        for (row, &v) in values[..b.rows].iter().enumerate() {
+            turned[row * stride + column] = v;
+        }
+    }
+    cut(c, a, Mat::strided(&turned, b.rows, c.columns, stride), scale, accumulate, threads);
+}
+
+/// A product whose sums are cut evenly.
+fn cut(c: Target, a: Mat<'_>, b: Mat<'_>, scale: f32, accumulate: bool, threads: Threads) {
+    let depth = b.rows;
+    if c.rows > 64 || c.columns > 64 || depth <= DEPTH {
+        return gemm(c, a, b, scale, accumulate, threads);
+    }
+    let step = depth.div_ceil(depth.div_ceil(DEPTH));
+    for from in (0..depth).step_by(step) {
+        let piece = from..depth.min(from + step);
+        gemm(c, a.columns(piece.clone()), b.t().columns(piece).t(), scale, accumulate || from > 0, threads);
+    }
+}
+
+/// A matrix that is written, of which threads write different columns.
+#[derive(Debug, Clone, Copy)]
+struct Target {
+    data: *mut f32,
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+}
+
+#[allow(unsafe_code, reason = "a target is only handed to threads in parts that do not overlap")]
+// SAFETY: `matmul` makes it from an exclusive borrow, and gives each column to one thread.
+unsafe impl Send for Target {}
+#[allow(unsafe_code, reason = "as above")]
+// SAFETY: as above.
+unsafe impl Sync for Target {}
+
+impl Target {
+    fn columns(self, columns: Range<usize>) -> Self {
+        Self { data: self.data.wrapping_add(columns.start), columns: columns.len(), ..self }
+    }
+}
+
+#[allow(
+    unsafe_code,
+    reason = "the GEMM crate takes raw pointers; all views were checked against their slices"
+)]
+fn gemm(c: Target, a: Mat<'_>, b: Mat<'_>, scale: f32, accumulate: bool, threads: Threads) {
     let parallelism = match threads {
         Threads::One => gemm_common::Parallelism::None,
         Threads::All => gemm_common::Parallelism::Rayon(0),
     };
     // The crate wants a column-major result: c^T = b^T a^T.
     //
-    // SAFETY: `check` bounds every index of the three views, and `c` is borrowed exclusively.
+    // SAFETY: `check` bounds every index of the three views, and nothing else accesses these columns of `c`.
     unsafe {
         gemm_f32::gemm::f32::get_gemm_fn()(
             c.columns,
             c.rows,
             a.columns,
-            c.data.as_mut_ptr(),
+            c.data,
             c.row_stride as isize,
             1,
             accumulate,
@@ -182,6 +270,24 @@ mod tests {
                 one.iter().zip(&run(threads)).all(|(x, y)| x.to_bits() == y.to_bits()),
                 "{threads} threads"
             );
+        }
+    }
+
+    #[test]
+    fn a_row_does_not_depend_on_how_many_there_are() {
+        for (n, k) in [(1, 576), (8, 576), (16, 40), (48, 1300), (64, 700), (96, 576), (200, 1300)] {
+            let (a, b) = (filled(300 * k, 6), filled(n * k, 7));
+            let rows = |m: usize| {
+                let mut c = vec![0.0; m * n];
+                let (a, b) = (Mat::new(&a[..m * k], m, k), Mat::new(&b, n, k).t());
+                matmul(MatMut::new(&mut c, m, n), a, b, 1.0, false, Threads::All);
+                c
+            };
+            let all = rows(300);
+            for m in [2, 3, 7, 16, 17, 33, 64, 65, 129] {
+                let some = rows(m);
+                assert!(some.iter().zip(&all).all(|(x, y)| x.to_bits() == y.to_bits()), "{m} rows, {n}x{k}");
+            }
         }
     }
 }

@@ -20,8 +20,8 @@ mod swiglu;
 
 use std::fmt::Debug;
 
-pub(crate) use attention::attend;
 pub use attention::{AttentionPlan, HeadLayout};
+pub(crate) use attention::{Cached, attend};
 pub use cpu::Cpu;
 pub use matmul::{Mat, MatMut};
 pub use narrow::{NarrowWeights, Quantized};
@@ -121,7 +121,7 @@ pub trait Kernels: Debug + Send + Sync {
         cotangents: &[RowCotangent],
     );
 
-    /// `out[n, m] (+)= sum_k w[n, k] x[m, k]` for few rows `m`: bound by reading `w` once. A row's result
+    /// `out[m, n] (+)= sum_k w[n, k] x[m, k]` for few rows `m`: bound by reading `w` once. A row's result
     /// does not depend on how many other rows there are.
-    fn narrow(&self, w: NarrowWeights<'_>, x: &[f32], m: usize, out: &mut [f32]);
+    fn narrow(&self, w: NarrowWeights<'_>, x: &[f32], m: usize, out: &mut [f32], accumulate: bool);
 }
