@@ -16,3 +16,4 @@ mod model_gguf;
 mod model_safetensors;
 mod model_smollm2;
 mod trainer;
+mod trl_trajectory;
