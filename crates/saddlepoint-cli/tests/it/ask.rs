@@ -83,7 +83,9 @@ fn counting() -> Place {
     let width = dims[1];
     for row in rows.chunks_exact_mut(width) {
         let length = row.iter().map(|x| x * x).sum::<f32>().sqrt();
-        row.iter_mut().for_each(|x| *x /= length);
+        for x in row {
+            *x /= length;
+        }
     }
     let mut head = rows.clone();
     head.rotate_right(width);
