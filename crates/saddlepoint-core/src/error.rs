@@ -151,6 +151,9 @@ fn remedy(source: &io::Error) -> &'static str {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             "free some space or choose another place"
         }
+        io::ErrorKind::FileTooLarge => {
+            "raise the limit on the size of files (ulimit -f) or choose another place"
+        }
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             "change its permissions or choose another place"
         }

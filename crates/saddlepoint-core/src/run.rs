@@ -24,10 +24,10 @@ impl RunDir {
     pub fn create(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
         fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
+        // Before the lock, which would be the first trace in a folder of something else, and again under it.
+        refuse_used(&path)?;
         let lock = lock(&path)?;
-        if names(&path)?.iter().any(|name| name != LOCK) {
-            return Err(Error::UsedDirectory { path });
-        }
+        refuse_used(&path)?;
         Ok(Self { path, _lock: lock })
     }
 
@@ -106,6 +106,13 @@ fn names(dir: &Path) -> Result<Vec<String>> {
     read().map_err(Error::io("read", dir))
 }
 
+fn refuse_used(dir: &Path) -> Result<()> {
+    if names(dir)?.iter().any(|name| name != LOCK) {
+        return Err(Error::UsedDirectory { path: dir.into() });
+    }
+    Ok(())
+}
+
 fn lock(dir: &Path) -> Result<File> {
     let path = dir.join(LOCK);
     let file = File::create(&path).map_err(Error::io("create", &path))?;
@@ -144,6 +151,9 @@ mod tests {
         let expected = "is not empty; continue the run in it with --resume, or choose another output_dir";
         assert_eq!(message, format!("{} {expected}", path.display()));
         assert_eq!(fs::read(path.join("notes.txt")).unwrap(), b"mine");
+        fs::remove_file(path.join(LOCK)).unwrap();
+        RunDir::create(&path).unwrap_err();
+        assert_eq!(names(&path).unwrap(), ["notes.txt"], "not even a lock is left in it");
     }
 
     #[test]

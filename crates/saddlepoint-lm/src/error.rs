@@ -50,14 +50,6 @@ pub enum Error {
     /// The run plumbing failed: a file could not be read or written, or a setting is wrong.
     #[error(transparent)]
     Core(#[from] saddlepoint_core::Error),
-    /// Reading or writing failed.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// The system's reason.
-        source: std::io::Error,
-    },
     /// An optimizer, schedule or multiplier refused its settings or state.
     #[error(transparent)]
     Opt(#[from] saddlepoint_opt::Error),

@@ -44,11 +44,13 @@ impl Arguments {
         let mut watch = Watch::new(output);
         let outcome = trainer::run(&recipe, self.resume, &mut |event| watch.see(event));
         let started = watch.started();
-        watch.finish()?;
+        let shown = watch.finish();
+        // What stopped the run is said, not that its report could then not be written either.
         let summary = outcome.map_err(|error| match error {
             Error::NotFinite { .. } if started => anyhow::Error::new(Diverged(error.to_string())),
             error => error.into(),
         })?;
+        shown?;
         let (path, measures) = report::write(&summary.run_dir).context("writing the report")?;
         let mut object = serde_json::to_value(&summary).context("the summary")?;
         object["tether"] = json!(summary.tether);

@@ -1,5 +1,7 @@
 //! `saddle generate`, `score` and `eval`: a model is asked.
 
+use std::fs;
+
 use serde_json::{Value, json};
 
 use crate::model;
@@ -62,29 +64,61 @@ fn generate_gives_one_line_a_sample_and_the_same_for_the_same_seed() {
     assert_ne!(ask(&place, &other).stdout, first.stdout);
 }
 
+/// A model that counts: after every byte, the byte after it is the most probable. Its layers add nothing to the
+/// residual stream, the embeddings have length 1, and a row of the head is the embedding of the byte before.
+fn counting() -> Place {
+    let place = Place::new();
+    model::write_files(&place, "m");
+    let config = fs::read_to_string(place.path("m/config.json")).expect("a configuration");
+    let mut config: Value = serde_json::from_str(&config).expect("JSON");
+    config["tie_word_embeddings"] = json!(false);
+    place.write("m/config.json", config.to_string());
+    let mut tensors = model::tensors();
+    for (name, _, values) in &mut tensors {
+        if name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight") {
+            values.fill(0.0);
+        }
+    }
+    let (_, dims, rows) = &mut tensors[0];
+    let width = dims[1];
+    for row in rows.chunks_exact_mut(width) {
+        let length = row.iter().map(|x| x * x).sum::<f32>().sqrt();
+        for x in row {
+            *x /= length;
+        }
+    }
+    let mut head = rows.clone();
+    head.rotate_right(width);
+    let head = ("lm_head.weight".to_owned(), dims.clone(), head);
+    tensors.insert(0, head);
+    place.write("m/model.safetensors", model::safetensors(&tensors));
+    place
+}
+
 #[test]
 fn a_stop_text_ends_a_completion() {
-    let place = place();
-    let base = [
-        "generate",
-        "--model",
-        "m",
-        "--prompt",
-        "x",
-        "--temperature",
-        "0",
-        "--max-new-tokens",
-        "9",
-        "--json",
-    ];
-    let whole = &ask(&place, &base).objects()[0];
-    let text = whole["completion"].as_str().expect("text").to_owned();
-    let middle = text.chars().nth(text.chars().count() / 2).expect("text").to_string();
-    let stopped = &ask(&place, &[&base[..], &["--stop", &middle]].concat()).objects()[0];
-    let expected = &text[..text.find(&middle).expect("the character")];
-    assert_eq!(stopped["completion"], expected);
-    assert_eq!(stopped["finish_reason"], "stop");
-    assert!(numbers(&stopped["token_ids"]).len() <= numbers(&whole["token_ids"]).len());
+    let place = counting();
+    let line = |stops: &[&str]| {
+        let base =
+            ["generate", "--model", "m", "--prompt", "a", "--temperature", "0", "--max-new-tokens", "9"];
+        let stops: Vec<&str> = stops.iter().flat_map(|stop| ["--stop", stop]).collect();
+        ask(&place, &[&base[..], &["--json"], &stops].concat()).objects().remove(0)
+    };
+    for (stops, completion, tokens, reason) in [
+        (&[][..], "bcdefghij", 9, "length"),
+        (&["e"][..], "bcd", 4, "stop"),
+        // Over several tokens, and the earliest of several.
+        (&["efg"], "bcd", 6, "stop"),
+        (&["hi", "dx", "fg"], "bcde", 6, "stop"),
+        // What only begins a stop text belongs to the completion.
+        (&["jk", "dx"], "bcdefghij", 9, "length"),
+    ] {
+        let line = line(stops);
+        assert_eq!((&line["completion"], &line["finish_reason"]), (&json!(completion), &json!(reason)));
+        let ids: Vec<f64> = (0..tokens).map(|i| f64::from(b'b' + i)).collect();
+        assert_eq!(numbers(&line["token_ids"]), ids, "the tokens up to the one that completes the stop text");
+        assert_eq!(numbers(&line["logps"]).len(), ids.len());
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Runs the binary in a directory of its own.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -52,13 +53,15 @@ impl Place {
 
     /// Runs the binary to its end.
     pub(crate) fn saddle(&self, arguments: &[&str]) -> Ended {
-        let output = self.command(arguments).output().expect("the binary starts");
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
-        Ended {
-            code: output.status.code().expect("not killed"),
-            stdout: text(output.stdout),
-            stderr: text(output.stderr),
-        }
+        ended(&mut self.command(arguments))
+    }
+
+    /// Runs a line of the shell, in which the binary is `$SADDLE`.
+    pub(crate) fn shell(&self, line: &str) -> Ended {
+        let mut command = Command::new("sh");
+        command.args(["-c", line]).current_dir(self.folder.path()).stdin(Stdio::null());
+        command.env("SADDLE", env!("CARGO_BIN_EXE_saddle")).env_remove("RUST_BACKTRACE");
+        ended(&mut command)
     }
 
     /// Runs the binary, which must refuse the request: code 2, this message, nothing on standard output.
@@ -77,6 +80,34 @@ impl Ended {
     pub(crate) fn objects(&self) -> Vec<Value> {
         self.stdout.lines().map(|line| serde_json::from_str(line).expect("one object a line")).collect()
     }
+}
+
+fn ended(command: &mut Command) -> Ended {
+    let output = command.output().expect("the program starts");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    Ended {
+        code: output.status.code().expect("not killed"),
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
+    }
+}
+
+/// Every file below a directory, by its path in it.
+pub(crate) fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![directory.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let name = path.strip_prefix(directory).expect("below it").to_string_lossy().into_owned();
+                found.insert(name, fs::read(path).expect("a file"));
+            }
+        }
+    }
+    found
 }
 
 /// Names of everything in a directory, sorted.

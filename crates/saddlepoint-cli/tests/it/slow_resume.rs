@@ -1,57 +1,119 @@
 //! A run that is killed again and again and resumed ends with the bytes of the one that was not.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::process::Stdio;
+use std::path::Path;
+use std::process::{Child, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use saddlepoint_core::clock::Stopwatch;
 
-use crate::saddle::names;
+use crate::saddle::Place;
 use crate::train;
 
 /// Kills that hit a running process.
 const KILLS: u32 = 20;
 
+/// The two stages of the recipe, each with its own run.
+const RUNS: [&str; 2] = ["base", "pairs"];
+
 /// The files of a run in which nothing but its recipe shows: no times and no memory.
 const SAME: [&str; 4] = ["metrics.jsonl", "samples.jsonl", "model/model.safetensors", "model/config.json"];
+
+const ARGUMENTS: [&str; 6] =
+    ["train", "pairs.toml", "--set", "train.max_steps=120", "--set", "train.save_steps=10"];
+
+/// What the processes were doing when they were killed, by what they left on the disk.
+const PHASES: [&str; 4] = ["sampling before the first step", "training", "writing a checkpoint", "ending"];
+
+fn names(run: &Path) -> Vec<String> {
+    let entries = fs::read_dir(run).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// What the process that works, or worked, in the folder of a run does; nothing if there is none.
+fn phase(run: &Path) -> Option<&'static str> {
+    let names = names(run);
+    let there = |name: &str| names.iter().any(|known| known == name);
+    let last = if run.ends_with("base") { "checkpoint-20" } else { "checkpoint-120" };
+    if there("summary.json") || !there("config.toml") {
+        None
+    } else if names.iter().any(|name| name.starts_with("checkpoint-") && name.contains(".partial-")) {
+        Some(PHASES[2])
+    } else if !there("samples-before.json") {
+        Some(PHASES[0])
+    } else if there(last) {
+        Some(PHASES[3])
+    } else {
+        Some(PHASES[1])
+    }
+}
+
+/// Waits until a run of the place is in a phase; false if the process ended before.
+fn reaches(place: &Place, child: &mut Child, wanted: &str) -> bool {
+    while child.try_wait().expect("a child").is_none() {
+        if RUNS.iter().any(|run| phase(&place.path(run)) == Some(wanted)) {
+            return true;
+        }
+        thread::sleep(Duration::from_micros(20));
+    }
+    false
+}
+
+#[track_caller]
+fn same(calm: &Place, killed: &Place) {
+    for run in RUNS {
+        for file in SAME {
+            let [a, b] = [calm, killed].map(|p| fs::read(p.path(run).join(file)).expect(file));
+            assert!(a == b, "{run}/{file} differs");
+        }
+        let half = names(&killed.path(run)).into_iter().find(|name| name.contains(".partial-"));
+        assert_eq!(half, None);
+    }
+}
 
 #[test]
 fn slow_twenty_kills_leave_no_trace() {
     let calm = train::place();
-    let long = ["--set", "train.max_steps=120", "--set", "train.save_steps=10"];
-    let arguments = |resume: &'static [&'static str]| [&["train", "pairs.toml"][..], &long, resume].concat();
     let watch = Stopwatch::start();
-    let whole = calm.saddle(&arguments(&[]));
+    let whole = calm.saddle(&ARGUMENTS);
     let seconds = watch.seconds();
     assert_eq!(whole.code, 0, "{}", whole.stderr);
 
     let place = train::place();
-    let (mut killed, mut tried) = (0, 0);
-    while killed < KILLS {
+    let mut hits: BTreeMap<&str, u32> = BTreeMap::new();
+    let (mut killed, mut tried, mut ended) = (0, 0_u32, 0);
+    while killed < KILLS || PHASES.iter().any(|phase| !hits.contains_key(phase)) {
         tried += 1;
-        assert!(tried <= 10 * KILLS, "{killed} of {tried} kills hit a running process");
-        // From 3 to 60 % of the whole run: some hit its start, some a checkpoint, some its end.
-        let share = 0.03 + 0.57 * f64::from(tried * 37 % 100) / 100.0;
-        let mut child = place.command(&arguments(&["--resume"]));
-        let mut child = child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary starts");
-        thread::sleep(Duration::from_secs_f64(share * seconds));
+        assert!(tried <= 10 * KILLS, "{killed} of {tried} kills hit a running process: {hits:?}");
+        let mut command = place.command(&[&ARGUMENTS[..], &["--resume"]].concat());
+        let mut child =
+            command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary starts");
+        // Every other kill comes at any time, the others while something short goes on.
+        if tried % 2 == 0 {
+            reaches(&place, &mut child, PHASES[[0, 2, 3][tried as usize / 2 % 3]]);
+        } else {
+            let share = 0.03 + 0.57 * f64::from(tried * 37 % 100) / 100.0;
+            thread::sleep(Duration::from_secs_f64(share * seconds));
+        }
         child.kill().expect("SIGKILL");
         if child.wait().expect("an end").success() {
             // It was complete before it could be killed; the next kills hit another one.
-            fs::remove_dir_all(place.path("pairs")).expect("a run");
+            same(&calm, &place);
+            ended += 1;
+            for run in RUNS {
+                fs::remove_dir_all(place.path(run)).expect("a run");
+            }
         } else {
             killed += 1;
+            if let Some(phase) = RUNS.iter().find_map(|run| phase(&place.path(run))) {
+                *hits.entry(phase).or_default() += 1;
+            }
         }
     }
-    let ended = place.saddle(&arguments(&["--resume"]));
-    assert_eq!(ended.code, 0, "{}", ended.stderr);
-    for file in SAME {
-        let [a, b] = [&calm, &place].map(|p| fs::read(p.path("pairs").join(file)).expect(file));
-        assert!(a == b, "{file} differs");
-    }
-    for run in ["base", "pairs"] {
-        let left = names(&place.path(run)).into_iter().find(|name| name.contains(".partial-"));
-        assert_eq!(left, None);
-    }
+    let last = place.saddle(&[&ARGUMENTS[..], &["--resume"]].concat());
+    assert_eq!(last.code, 0, "{}", last.stderr);
+    same(&calm, &place);
+    eprintln!("{killed} kills over {} whole runs of {seconds:.1} s: {hits:?}", ended + 1);
 }

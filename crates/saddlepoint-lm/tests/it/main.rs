@@ -15,4 +15,6 @@ mod model_folder;
 mod model_gguf;
 mod model_safetensors;
 mod model_smollm2;
+mod run_invariance;
 mod trainer;
+mod trl_trajectory;

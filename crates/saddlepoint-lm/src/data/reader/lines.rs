@@ -2,7 +2,7 @@
 
 use std::io::BufRead;
 
-use super::{Reader, array};
+use super::{Reader, array, unreadable};
 use crate::data::json::Strict;
 use crate::{Error, Result};
 
@@ -10,12 +10,11 @@ const BOM: &[u8] = b"\xEF\xBB\xBF";
 
 pub(super) fn read(reader: &mut Reader<'_>, mut content: impl BufRead) -> Result<()> {
     let path = reader.path.to_path_buf();
-    let io = |source| Error::Io { path: path.clone(), source };
     let mut buffer = Vec::new();
     let mut offset = 0;
     for number in 1.. {
         buffer.clear();
-        if content.read_until(b'\n', &mut buffer).map_err(io)? == 0 {
+        if content.read_until(b'\n', &mut buffer).map_err(unreadable(&path))? == 0 {
             break;
         }
         let bom = if number == 1 && buffer.starts_with(BOM) { BOM.len() } else { 0 };
@@ -23,7 +22,7 @@ pub(super) fn read(reader: &mut Reader<'_>, mut content: impl BufRead) -> Result
         match buffer.get(bom + indent) {
             None => reader.blank_lines += 1,
             Some(b'[') if reader.records.is_empty() => {
-                content.read_to_end(&mut buffer).map_err(io)?;
+                content.read_to_end(&mut buffer).map_err(unreadable(&path))?;
                 return array::read(reader, &buffer[bom..], number, offset + bom);
             }
             Some(_) => line(reader, &buffer[bom..], number, offset + bom)?,

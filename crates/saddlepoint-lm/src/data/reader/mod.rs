@@ -58,12 +58,16 @@ pub fn read_records(path: &Path) -> Result<(Vec<Record>, ReadReport)> {
 
 /// [`read_records`] with column names or a schema given by the user.
 pub fn read_records_as(path: &Path, config: &ReadConfig) -> Result<(Vec<Record>, ReadReport)> {
-    let io = |source| Error::Io { path: path.to_owned(), source };
-    let mut file = BufReader::with_capacity(1 << 16, File::open(path).map_err(io)?);
-    if file.fill_buf().map_err(io)?.starts_with(b"PAR1") {
+    let file = File::open(path).map_err(unreadable(path))?;
+    let mut file = BufReader::with_capacity(1 << 16, file);
+    if file.fill_buf().map_err(unreadable(path))?.starts_with(b"PAR1") {
         return read_parquet(path, config);
     }
     read_json(path, file, config)
+}
+
+fn unreadable(path: &Path) -> impl Fn(std::io::Error) -> Error {
+    |source| saddlepoint_core::Error::Io { action: "read", path: path.to_owned(), source }.into()
 }
 
 /// Reads JSONL or a JSON array from `content`; `path` is what errors name.

@@ -4,12 +4,11 @@ use std::fs::File;
 
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
-use super::Reader;
-use crate::{Error, Result};
+use super::{Reader, unreadable};
+use crate::Result;
 
 pub(super) fn read(reader: &mut Reader<'_>) -> Result<()> {
-    let path = reader.path.to_path_buf();
-    let file = File::open(&path).map_err(|source| Error::Io { path, source })?;
+    let file = File::open(&reader.path).map_err(unreadable(&reader.path))?;
     let fail = |row: usize, e: parquet::errors::ParquetError| {
         reader.at(row, 1).error(format!("the Parquet file cannot be read: {e}"))
     };
