@@ -20,14 +20,20 @@ pub struct RunDir {
 }
 
 impl RunDir {
+    /// Refuses a directory that holds anything, as [`RunDir::create`] would; makes nothing.
+    pub fn check_unused(path: &Path) -> Result<()> {
+        if path.is_dir() && names(path)?.iter().any(|name| name != LOCK) {
+            return Err(Error::UsedDirectory { path: path.to_owned() });
+        }
+        Ok(())
+    }
+
     /// Makes the directory for a new run; one that holds anything is refused.
     pub fn create(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
         fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
         let lock = lock(&path)?;
-        if names(&path)?.iter().any(|name| name != LOCK) {
-            return Err(Error::UsedDirectory { path });
-        }
+        Self::check_unused(&path)?;
         Ok(Self { path, _lock: lock })
     }
 
