@@ -20,14 +20,22 @@ pub struct RunDir {
 }
 
 impl RunDir {
+    /// Refuses a directory that holds anything, as [`RunDir::create`] would; makes nothing.
+    pub fn check_unused(path: &Path) -> Result<()> {
+        if path.is_dir() && names(path)?.iter().any(|name| name != LOCK) {
+            return Err(Error::UsedDirectory { path: path.to_owned() });
+        }
+        Ok(())
+    }
+
     /// Makes the directory for a new run; one that holds anything is refused.
     pub fn create(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
         fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
         // Before the lock, which would be the first trace in a folder of something else, and again under it.
-        refuse_used(&path)?;
+        Self::check_unused(&path)?;
         let lock = lock(&path)?;
-        refuse_used(&path)?;
+        Self::check_unused(&path)?;
         Ok(Self { path, _lock: lock })
     }
 
@@ -104,13 +112,6 @@ fn names(dir: &Path) -> Result<Vec<String>> {
     let name = |entry: io::Result<fs::DirEntry>| Ok(entry?.file_name().to_string_lossy().into_owned());
     let read = || fs::read_dir(dir)?.map(name).collect::<io::Result<_>>();
     read().map_err(Error::io("read", dir))
-}
-
-fn refuse_used(dir: &Path) -> Result<()> {
-    if names(dir)?.iter().any(|name| name != LOCK) {
-        return Err(Error::UsedDirectory { path: dir.into() });
-    }
-    Ok(())
 }
 
 fn lock(dir: &Path) -> Result<File> {

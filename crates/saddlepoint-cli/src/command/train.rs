@@ -93,10 +93,9 @@ fn object(job: &Job) -> Result<Value> {
 
 /// The table at the end of a run.
 fn conclusion(summary: &Summary, measures: &[Measure]) -> String {
-    let rows = measures.iter().map(|Measure { name, first, last }| {
-        let first = first.map_or(String::new(), |(_, value)| number(value));
-        [name.clone(), first, number(last.1)]
-    });
+    let shown = |value: &Option<f64>| value.map_or(String::new(), number);
+    let rows =
+        measures.iter().map(|Measure { name, before, after }| [name.clone(), shown(before), shown(after)]);
     let mut text = String::new();
     if !measures.is_empty() {
         let _ = writeln!(text, "{}\n", table(["", ">before", ">after"], rows));

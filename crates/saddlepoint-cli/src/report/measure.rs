@@ -1,50 +1,37 @@
 //! What a run changed on data that it did not train on.
 
-use super::run::Run;
+use saddlepoint_lm::trainer::Summary;
+use serde_json::Value;
 
-/// A held-out measure at two steps of a run.
+/// A measure before the first step and with the weights that the run ended with.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Measure {
     /// What is measured.
     pub(crate) name: String,
-    /// The first step at which it was, and its value then; none if it was measured once.
-    pub(crate) first: Option<(u64, f64)>,
-    /// The last step at which it was, up to that of the final weights, and its value then.
-    pub(crate) last: (u64, f64),
+    /// Before the first step.
+    pub(crate) before: Option<f64>,
+    /// With the final weights.
+    pub(crate) after: Option<f64>,
 }
 
 /// Metrics of an evaluation that describe rather than judge; they are among the curves.
-const DESCRIBING: [&str; 5] = [
-    "eval_rewards/chosen",
-    "eval_rewards/rejected",
-    "eval_logps/chosen",
-    "eval_logps/rejected",
-    "eval_entropy",
-];
+const DESCRIBING: [&str; 5] =
+    ["rewards/chosen", "rewards/rejected", "logps/chosen", "logps/rejected", "entropy"];
 
-/// The share of right samples, where a rule says what is right, and the metrics of an evaluation.
-pub(super) fn measures(run: &Run) -> Vec<Measure> {
+/// The share of right samples, where a rule says what is right, and the metrics of the evaluations.
+pub(super) fn measures(summary: &Summary) -> Vec<Measure> {
     let mut measures = Vec::new();
-    let end = run.summary.as_ref().map_or(u64::MAX, |summary| summary.model_step);
-    if let Some(samples) = run.summary.as_ref().and_then(|summary| summary.samples.as_ref())
-        && let Some(after) = samples.accuracy_after
-    {
+    if let Some(samples) = summary.samples.as_ref().filter(|samples| samples.accuracy_after.is_some()) {
         let of = if samples.held_out { "held-out prompts" } else { "training prompts" };
-        measures.push(Measure {
-            name: format!("right samples of {} {of}", samples.prompts),
-            first: samples.accuracy_before.map(|before| (0, before)),
-            last: (end, after),
-        });
+        let name = format!("right samples of {} {of}", samples.prompts);
+        measures.push(Measure { name, before: samples.accuracy_before, after: samples.accuracy_after });
     }
-    let judging = |name: &str| name.starts_with("eval_") && !DESCRIBING.contains(&name);
-    for curve in run.curves.iter().filter(|curve| judging(&curve.name)) {
-        let points: Vec<(u64, f64)> =
-            curve.points.iter().map(|(step, value)| (*step as u64, *value)).collect();
-        let Some(last) = points.iter().rev().find(|point| point.0 <= end).or(points.first()) else {
-            continue;
-        };
-        let first = points.first().filter(|first| first.0 < last.0);
-        measures.push(Measure { name: curve.name.clone(), first: first.copied(), last: *last });
+    if let Some(evaluation) = &summary.evaluation {
+        for (name, after) in evaluation.after.iter().filter(|(name, _)| !DESCRIBING.contains(&name.as_str()))
+        {
+            let before = evaluation.before.get(name).and_then(Value::as_f64);
+            measures.push(Measure { name: format!("held-out {name}"), before, after: after.as_f64() });
+        }
     }
     measures
 }
@@ -53,34 +40,24 @@ pub(super) fn measures(run: &Run) -> Vec<Measure> {
 mod tests {
     use serde_json::json;
 
-    use super::super::chart::Curve;
     use super::*;
 
     #[test]
-    fn measures_are_those_of_the_final_weights() {
+    fn measures_are_those_of_the_two_models() {
         let summary = json!({
-            "run_dir": "r", "steps": 30, "seconds": 1.0, "metrics": {}, "model_step": 20,
+            "run_dir": "r", "steps": 30, "seconds": 1.0, "metrics": {"eval_loss": 9.0}, "model_step": 20,
             "samples": {"prompts": 8, "held_out": true, "accuracy_before": 0.5, "accuracy_after": 0.75},
+            "evaluation": {"before": {"loss": 2.0, "entropy": 3.0}, "after": {"loss": 1.5, "entropy": 2.5}},
         });
-        let curve = |name: &str, points: &[(f64, f64)]| Curve { name: name.into(), points: points.to_vec() };
-        let run = Run {
-            summary: serde_json::from_value(summary).expect("a summary"),
-            curves: vec![
-                curve("loss", &[(1.0, 3.0)]),
-                curve("eval_loss", &[(10.0, 2.0), (20.0, 1.5), (30.0, 1.0)]),
-                curve("eval_entropy", &[(20.0, 2.5)]),
-                curve("eval_reward", &[(20.0, 0.5)]),
-            ],
-            ..Run::default()
+        let summary = serde_json::from_value(summary).expect("a summary");
+        let measure = |name: &str, before, after| Measure {
+            name: name.into(),
+            before: Some(before),
+            after: Some(after),
         };
-        let measure = |name: &str, first, last| Measure { name: name.into(), first, last };
         assert_eq!(
-            measures(&run),
-            [
-                measure("right samples of 8 held-out prompts", Some((0, 0.5)), (20, 0.75)),
-                measure("eval_loss", Some((10, 2.0)), (20, 1.5)),
-                measure("eval_reward", None, (20, 0.5)),
-            ]
+            measures(&summary),
+            [measure("right samples of 8 held-out prompts", 0.5, 0.75), measure("held-out loss", 2.0, 1.5),]
         );
     }
 }

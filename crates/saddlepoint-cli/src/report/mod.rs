@@ -23,7 +23,7 @@ pub(crate) fn write(directory: &Path) -> Result<(PathBuf, Vec<Measure>)> {
     let path = directory.join("report.html");
     let run = run::Run::read(directory)?;
     saddlepoint_core::atomic::write(&path, page::render(&run).as_bytes())?;
-    Ok((path, measure::measures(&run)))
+    Ok((path, run.summary.as_ref().map(measure::measures).unwrap_or_default()))
 }
 
 /// Text as HTML, also inside quoted attributes.

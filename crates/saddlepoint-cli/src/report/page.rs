@@ -7,6 +7,7 @@ use super::escape;
 use super::measure::{self, Measure};
 use super::panel;
 use saddlepoint_lm::tether::{self, Verdict};
+use saddlepoint_lm::trainer::Summary;
 
 use super::run::{Cost, Run, Sample};
 use crate::output::{bytes, duration, number, word};
@@ -23,7 +24,7 @@ pub(super) fn render(run: &Run) -> String {
         .or_else(|| run.setting("tether.budget").and_then(|text| text.parse().ok()));
     let (charts, further) = panel::charts(&run.curves, budget);
     let mut body = header(run, tether);
-    body += &measures(&measure::measures(run));
+    body += &summary.map_or(String::new(), measures);
     if let Some(tether) = tether {
         body += &gauge(tether);
     }
@@ -78,27 +79,25 @@ fn header(run: &Run, tether: Option<&tether::Report>) -> String {
 }
 
 /// What changed on data that was not trained on.
-fn measures(measures: &[Measure]) -> String {
+fn measures(summary: &Summary) -> String {
     let mut cards = String::new();
-    for Measure { name, first, last } in measures {
-        let (from, steps) = match first {
-            Some((step, value)) => (
-                format!(r#"<span class="from">{} →</span> "#, number(*value)),
-                format!("steps {step} and {}", last.0),
-            ),
-            None => (String::new(), format!("step {}", last.0)),
-        };
+    let shown = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), number);
+    for Measure { name, before, after } in measure::measures(summary) {
         let _ = write!(
             cards,
-            r#"<div class="card"><p>{}</p><p class="value">{from}{}</p><p>{steps}</p></div>"#,
-            escape(name),
-            number(last.1),
+            r#"<div class="card"><p>{}</p><p class="value"><span class="from">{} →</span> {}</p></div>"#,
+            escape(&name),
+            shown(before),
+            shown(after),
         );
     }
     if cards.is_empty() {
         return cards;
     }
-    format!(r#"<section><h2>Before and after</h2><div class="cards">{cards}</div></section>"#)
+    format!(
+        r#"<section><h2>Before and after</h2><div class="cards">{cards}</div><p class="note">before the first step → with the weights of step {}</p></section>"#,
+        summary.model_step
+    )
 }
 
 /// The measured divergence with its interval on a bar that ends beyond the budget.

@@ -51,6 +51,8 @@ eval_steps = 6
 save_steps = 4
 ";
 
+const USED: &str = "pairs is not empty; continue the run in it with --resume, or choose another output_dir";
+
 pub(crate) fn place() -> Place {
     let place = Place::new();
     place.write("base.toml", BASE);
@@ -87,17 +89,29 @@ fn a_run_ends_with_its_summary_and_its_report() {
     assert_eq!(half, None);
 
     // The same again is refused; resumed, it is complete already.
-    let refused = place.saddle(&["train", "pairs.toml"]);
-    assert_eq!(
-        (refused.code, refused.stderr.as_str()),
-        (
-            2,
-            "base is complete and is used as it is\n\nsaddle: pairs is not empty; continue the run in it with \
-             --resume, or choose another output_dir\n"
-        )
-    );
+    place.refuses(&["train", "pairs.toml"], USED);
     let again = place.saddle(&["train", "pairs.toml", "--resume", "--json"]);
     assert_eq!((again.code, &again.objects()[0]["tether"]), (0, tether));
+}
+
+#[test]
+fn a_used_directory_is_refused_before_the_recipe_that_comes_first_is_run() {
+    let place = place();
+    place.write("pairs/notes.txt", "kept");
+    place.refuses(&["train", "pairs.toml"], USED);
+    assert_eq!(place.names(), ["base.toml", "pairs", "pairs.toml"], "nothing was begun");
+}
+
+#[test]
+fn before_and_after_are_of_the_first_and_the_final_weights() {
+    let place = place();
+    let ended = place.saddle(&["train", "pairs.toml", "--json"]);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    let summary = &ended.objects()[0];
+    let eval = place.saddle(&["eval", "pairs.toml", "--json"]);
+    assert_eq!(summary["evaluation"], eval.objects()[0], "the same as measured from the files");
+    assert_eq!(summary["evaluation"]["before"]["rewards/margins"], json!(0.0));
+    assert_eq!(summary["evaluation"]["after"]["loss"], summary["metrics"]["eval_loss"]);
 }
 
 #[test]

@@ -15,7 +15,8 @@
 //! # Metrics
 //! `loss` nats a pair · `rewards/chosen` mean β a · `rewards/rejected` mean β b · `rewards/margins` mean h ·
 //! `rewards/accuracies` share of pairs with a > b · `logps/chosen` and `logps/rejected` nats a sequence ·
-//! `mean_token_accuracy` share of chosen tokens that are the most probable one.
+//! `mean_token_accuracy` share of chosen tokens that are the most probable one. In training β is the tether's where
+//! a budget moves it; an evaluation (`eval_...`) always has the configured one, so that two can be compared.
 //! # Reference
 //! Rafailov et al. 2023, arXiv:2305.18290, eq. 7; ε: Mitchell 2023, "A note on DPO with noisy preferences".
 //! # Differences

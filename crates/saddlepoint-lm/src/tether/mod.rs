@@ -30,6 +30,9 @@
 //!   the policy back. It is recommended with a budget.
 //! - β never falls below the method's own: a budget that does not bind changes nothing.
 //!
+//! Under a budget, evaluations on held-out examples are made with the method's own β, not with the one that the
+//! controller has arrived at, so that their losses and margins can be compared.
+//!
 //! # The end
 //! The trainer keeps the latest iterate whose measurement was [`Verdict::Held`]. The last iterate is measured on
 //! held-out prompts; unless it is held, the run ends with the kept one, measured afresh (never with the
@@ -199,6 +202,12 @@ impl Tether {
         self.own.then(|| self.beta())
     }
 
+    /// The coefficient for [`View::beta`] in an evaluation: that of a penalty. What a budget moves would make
+    /// evaluations after different steps differ by more than the policy, so there the method has its own.
+    pub fn constant_beta(&self) -> Option<f64> {
+        self.config.beta.filter(|_| self.own)
+    }
+
     /// The statistics it reads of a training batch.
     pub fn want(&self) -> Want {
         Want { divergence: (!self.own).then_some(self.config.divergence), ..Want::default() }
@@ -323,18 +332,28 @@ impl TetherConfig {
         positive("beta", self.beta)?;
         positive("budget", self.budget)?;
         positive("initial_beta", self.initial_beta)?;
+        let d = Self::default();
         for (key, value, least, default) in [
-            ("every", self.every as usize, 1, 10),
-            ("prompts", self.prompts, 2, 32),
-            ("final_prompts", self.final_prompts, 2, 256),
-            ("samples", self.samples, 1, 1),
-            ("max_completion_length", self.max_completion_length, 1, 128),
+            ("every", self.every as usize, 1, d.every as usize),
+            ("prompts", self.prompts, 2, d.prompts),
+            ("final_prompts", self.final_prompts, 2, d.final_prompts),
+            ("samples", self.samples, 1, d.samples),
+            ("max_completion_length", self.max_completion_length, 1, d.max_completion_length),
         ] {
             if value < least {
                 return Err(setting(
                     key,
                     format!("must be at least {least}, got {value} (default {default})"),
                 ));
+            }
+        }
+        for (key, value, below, range, default) in [
+            ("kp", self.kp, f64::INFINITY, ">= 0", d.kp),
+            ("ki", self.ki, f64::INFINITY, ">= 0", d.ki),
+            ("nu", self.nu, 1.0, "in [0, 1)", d.nu),
+        ] {
+            if !(0.0..below).contains(&value) {
+                return Err(setting(key, format!("must be {range}, got {value} (default {default})")));
             }
         }
         Ok(())

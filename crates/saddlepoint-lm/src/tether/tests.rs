@@ -64,7 +64,9 @@ fn bad_settings_are_refused() {
             TetherConfig { prompts: 1, ..budget(1.0) },
             "tether.prompts: must be at least 2, got 1 (default 32)",
         ),
-        (TetherConfig { kp: -1.0, ..budget(1.0) }, "tether.kp: must be >= 0, got -1 (default 0)"),
+        (TetherConfig { kp: -1.0, ..budget(1.0) }, "tether.kp: must be >= 0, got -1 (default 2)"),
+        (TetherConfig { ki: f64::NAN, ..budget(1.0) }, "tether.ki: must be >= 0, got NaN (default 0.05)"),
+        (TetherConfig { nu: 1.0, ..budget(1.0) }, "tether.nu: must be in [0, 1), got 1 (default 0)"),
         (
             TetherConfig { initial_beta: Some(0.05), ..budget(1.0) },
             "tether.initial_beta: must be at least method.beta = 0.1, got 0.05",

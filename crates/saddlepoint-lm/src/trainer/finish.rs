@@ -1,4 +1,5 @@
-//! The end of a run: which weights it ends with, how far they are from the reference, what they say.
+//! The end of a run: which weights it ends with, how far they are from the reference, what they say and how
+//! they do on held-out examples.
 
 use std::fs;
 use std::path::Path;
@@ -8,11 +9,12 @@ use saddlepoint_core::seed::Seed;
 use saddlepoint_core::{Error as CoreError, atomic};
 use serde_json::{Value, json};
 
+use super::before::object;
 use super::checkpoint::{pretty, read_weights, write_weights};
 use super::sampling::Drawn;
 use super::setup::Run;
-use super::summary::{SampleSummary, Summary};
-use super::{BEFORE, Event, MODEL, Observer, SAMPLES, SUMMARY};
+use super::summary::{Evaluation, SampleSummary, Summary};
+use super::{Event, MODEL, Observer, SAMPLES, SUMMARY};
 use crate::Result;
 use crate::tether::{Report, Verdict};
 
@@ -26,23 +28,14 @@ pub(super) fn summary(dir: &Path) -> Result<Option<Summary>> {
 }
 
 impl Run<'_> {
-    /// Samples from the policy before its first step, unless that has been done.
-    pub(super) fn sample_before(&mut self, observer: Observer) -> Result<()> {
-        let (prompts, _) = self.job.sampled_prompts();
-        let path = self.dir.path().join(BEFORE);
-        if path.is_file() {
-            self.before = super::checkpoint::parse(&path)?;
-            return Ok(());
-        }
-        if prompts.is_empty() {
-            return Ok(());
-        }
-        self.before = self.draw(&prompts, "samples/before", 0, observer)?;
-        let bytes = serde_json::to_vec(&self.before).expect("numbers are JSON");
-        Ok(atomic::write(&path, &bytes)?)
-    }
-
-    fn draw(&self, prompts: &[&[u32]], stream: &str, index: u64, observer: Observer) -> Result<Vec<Drawn>> {
+    /// Samples for `prompts`, by the random stream of that name and number.
+    pub(super) fn draw(
+        &self,
+        prompts: &[&[u32]],
+        stream: &str,
+        index: u64,
+        observer: Observer,
+    ) -> Result<Vec<Drawn>> {
         observer(&Event::Sampling { prompts: prompts.len() });
         let seed = Seed::new(self.seed.stream(stream, &[index]).next_u64());
         self.sampling().draw(&self.policy, prompts, seed)
@@ -64,7 +57,7 @@ impl Run<'_> {
     }
 }
 
-/// Chooses the weights that the run ends with, measures and samples them, and writes `model/`, `samples.jsonl` and
+/// Chooses the weights that the run ends with, measures, samples and evaluates them, and writes `model/`, `samples.jsonl` and
 /// `summary.json`.
 pub(super) fn finish(run: &mut Run, observer: Observer) -> Result<Summary> {
     let job = run.job;
@@ -90,6 +83,12 @@ pub(super) fn finish(run: &mut Run, observer: Observer) -> Result<Summary> {
         run.policy.trainable().params.copy_from_slice(&run.kept);
         (after, report) = run.measure(&prompts, model_step, observer)?;
     }
+
+    let after_means = match run.evaluated.take().filter(|(step, _)| *step == model_step) {
+        Some((_, means)) => Some(means),
+        None => run.evaluate()?,
+    };
+    let evaluation = run.before.evaluation.clone().zip(after_means.map(object));
 
     let samples = (!prompts.is_empty()).then(|| {
         let (lines, accuracy) = compare(run, &prompts, &after);
@@ -124,6 +123,7 @@ pub(super) fn finish(run: &mut Run, observer: Observer) -> Result<Summary> {
         metrics: run.state.last.clone(),
         model_step,
         tether: report,
+        evaluation: evaluation.map(|(before, after)| Evaluation { before, after }),
         samples: samples.map(|(_, summary)| summary),
     };
     let value = serde_json::to_value(&summary).expect("numbers and text are JSON");
@@ -147,7 +147,8 @@ fn compare(run: &Run, prompts: &[&[u32]], after: &[Drawn]) -> (String, (Option<f
     let first = |drawn: &[Drawn], prompt: usize| drawn.iter().find(|d| d.prompt == prompt).cloned();
     let line = |prompt: usize| {
         let mut line = json!({ "prompt": texts[prompt] });
-        for (name, drawn) in [("before", first(&run.before, prompt)), ("after", first(after, prompt))] {
+        for (name, drawn) in [("before", first(&run.before.samples, prompt)), ("after", first(after, prompt))]
+        {
             line[name] = drawn.as_ref().map_or(Value::Null, |drawn| said(drawn).into());
             if let Some(right) = drawn.as_ref().and_then(right) {
                 line[format!("{name}_right")] = right.into();
@@ -155,5 +156,5 @@ fn compare(run: &Run, prompts: &[&[u32]], after: &[Drawn]) -> (String, (Option<f
         }
         format!("{line}\n")
     };
-    ((0..prompts.len()).map(line).collect(), (accuracy(&run.before), accuracy(after)))
+    ((0..prompts.len()).map(line).collect(), (accuracy(&run.before.samples), accuracy(after)))
 }

@@ -6,6 +6,7 @@
 //!
 //! Nothing is printed; an observer is told what happens ([`Event`]).
 
+mod before;
 mod checkpoint;
 mod evaluate;
 mod example;
@@ -24,9 +25,10 @@ use std::path::{Path, PathBuf};
 
 use saddlepoint_core::config;
 use saddlepoint_core::metrics::Metrics;
+use saddlepoint_core::run::RunDir;
 
 pub use job::{Job, Part, codec};
-pub use summary::{SampleSummary, Summary};
+pub use summary::{Evaluation, SampleSummary, Summary};
 
 use crate::recipe::Recipe;
 use crate::tether::{Measurement, Verdict};
@@ -40,8 +42,6 @@ const MODEL: &str = "model";
 const SUMMARY: &str = "summary.json";
 /// What the policy says before and after.
 const SAMPLES: &str = "samples.jsonl";
-/// What it says before, kept until the end of the run.
-const BEFORE: &str = "samples-before.json";
 
 /// Something that happened.
 #[derive(Debug)]
@@ -157,6 +157,10 @@ fn stages(recipe: &Recipe, resume: bool, observer: Observer) -> Result<Summary> 
         next.clone_from(&recipe.model.recipe);
         before.push((file, recipe));
     }
+    if !resume {
+        // Before the first stage, which may take long.
+        RunDir::check_unused(&recipe.train.output_dir)?;
+    }
     for (file, recipe) in before.iter().rev() {
         let dir = &recipe.train.output_dir;
         match fs::read_to_string(dir.join(CONFIG)) {
@@ -181,7 +185,7 @@ fn stage(recipe: &Recipe, resume: bool, observer: Observer) -> Result<Summary> {
         return Ok(summary);
     }
     observer(&Event::Opened { job: &job, run_dir: run.dir.path(), resumed: run.resumed });
-    run.sample_before(observer)?;
+    run.look_before(observer)?;
     steps::train(&mut run, observer)?;
     finish::finish(&mut run, observer)
 }

@@ -12,10 +12,12 @@ use saddlepoint_opt::optimizer::AdamW;
 use saddlepoint_opt::schedule::Schedule;
 use serde_json::json;
 
+use super::before::Before;
 use super::checkpoint::{self, pretty};
+use super::evaluate::Means;
 use super::job::Job;
 use super::order::Order;
-use super::sampling::{Drawn, Sampling};
+use super::sampling::Sampling;
 use super::state::{State, VERSION};
 use super::{CONFIG, text};
 use crate::engine::{Policy, TensorSpec};
@@ -41,8 +43,10 @@ pub(super) struct Run<'a> {
     pub(super) state: State,
     /// Weights of `state.kept`.
     pub(super) kept: Vec<f32>,
-    /// What the policy said before its first step.
-    pub(super) before: Vec<Drawn>,
+    /// The policy before its first step.
+    pub(super) before: Before,
+    /// The latest evaluation of this process and its step.
+    pub(super) evaluated: Option<(u64, Means)>,
 }
 
 impl<'a> Run<'a> {
@@ -94,7 +98,8 @@ impl<'a> Run<'a> {
             order: Order::new(seed, job.train.len(), train.step_size()),
             state,
             kept,
-            before: Vec::new(),
+            before: Before::default(),
+            evaluated: None,
         })
     }
 

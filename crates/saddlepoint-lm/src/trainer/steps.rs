@@ -5,7 +5,6 @@ use saddlepoint_core::metrics::Metrics;
 use saddlepoint_core::seed::Seed;
 use saddlepoint_opt::optimizer::{clip_factor, global_norm};
 
-use super::evaluate::evaluate;
 use super::example::{Example, batch};
 use super::order::permutation;
 use super::setup::Run;
@@ -82,15 +81,16 @@ pub(super) fn train(run: &mut Run, observer: Observer) -> Result<()> {
             tighten(run, observer)?;
         }
         let mut best = false;
-        if let Some(eval) = job.eval.as_ref().filter(|_| due(config.eval_steps)) {
-            let (method, tether) = (&*job.method, run.tether.as_ref());
-            let means = evaluate(&mut run.policy, method, tether, want, eval, job.eval_batch())?;
+        if due(config.eval_steps)
+            && let Some(means) = run.evaluate()?
+        {
             best = judge(run, &means)?;
             let mut metrics = Metrics::new();
-            for (name, value) in means {
-                metrics.set(format!("eval_{name}"), value);
+            for (name, value) in &means {
+                metrics.set(format!("eval_{name}"), *value);
             }
             metrics.set("epoch", run.epoch());
+            run.evaluated = Some((step, means));
             log(run, &metrics, observer)?;
         }
         if due(config.save_steps) || (best && config.load_best_model_at_end) {

@@ -24,9 +24,21 @@ pub struct Summary {
     /// The divergence at the end, if there was a tether.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tether: Option<Report>,
+    /// The method's metrics on the held-out examples before and after, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evaluation: Option<Evaluation>,
     /// What was sampled before and after.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub samples: Option<SampleSummary>,
+}
+
+/// Metrics by name on the same held-out examples; of DPO with the configured beta.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Of the policy before its first step.
+    pub before: Map<String, Value>,
+    /// Of the weights that the run ends with.
+    pub after: Map<String, Value>,
 }
 
 /// Samples before and after training on the same prompts; the text is in `samples.jsonl`.

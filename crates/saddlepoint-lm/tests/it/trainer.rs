@@ -8,7 +8,7 @@ use saddlepoint_lm::Error;
 use saddlepoint_lm::model::ModelFolder;
 use saddlepoint_lm::recipe::Recipe;
 use saddlepoint_lm::tether::Verdict;
-use saddlepoint_lm::trainer::{Event, Job, Summary, run};
+use saddlepoint_lm::trainer::{Event, Job, Summary, resolved, run};
 use serde_json::{Value, json};
 
 const BASE: &str = r#"
@@ -132,16 +132,16 @@ fn a_run_writes_what_it_promises() {
     };
     let checkpoints = ["checkpoint-14", "checkpoint-21", "checkpoint-25", "checkpoint-7"];
     let files = [
+        "before.json",
         "config.toml",
         "events.jsonl",
         "meta.json",
         "metrics.jsonl",
         "model",
-        "samples-before.json",
         "samples.jsonl",
         "summary.json",
     ];
-    assert_eq!(names(&dir), [&[".lock"], &checkpoints[..], &files[..]].concat());
+    assert_eq!(names(&dir), [&[".lock"], &files[..1], &checkpoints[..], &files[1..]].concat());
     for part in checkpoints.iter().chain(&["model"]) {
         ModelFolder::open(&dir.join(part)).expect("a model that loads");
     }
@@ -165,8 +165,9 @@ fn a_run_writes_what_it_promises() {
 fn a_run_interrupted_anywhere_ends_with_the_bytes_of_the_uninterrupted_one() {
     let whole = place(str::to_owned);
     let summary = quiet(&load(whole.path(), "dpo.toml", &[]), false);
-    let tether = summary.tether.expect("a tether");
+    let (tether, evaluation) = (summary.tether.expect("a tether"), summary.evaluation);
     assert!(tether.measured > 0.0 && tether.beta > 0.0);
+    assert!(evaluation.as_ref().is_some_and(|evaluation| evaluation.before != evaluation.after));
     // Interrupted after 3, 4, 5 ... events: inside steps, between checkpoints, while sampling, in both stages.
     let broken = place(str::to_owned);
     let mut interruptions = 0;
@@ -189,13 +190,17 @@ fn a_run_interrupted_anywhere_ends_with_the_bytes_of_the_uninterrupted_one() {
     for name in ["base", "dpo"] {
         let (a, b) = (whole.path().join(name), broken.path().join(name));
         assert!(weights(&a) == weights(&b), "{name}: the weights differ");
-        for file in ["metrics.jsonl", "samples.jsonl"] {
+        for file in ["metrics.jsonl", "samples.jsonl", "before.json"] {
             let text = |dir: &Path| fs::read_to_string(dir.join(file)).expect("a file");
             assert_eq!(text(&a), text(&b), "{name}/{file}");
         }
     }
     let again = quiet(&load(broken.path(), "dpo.toml", &[]), true);
-    assert_eq!(again.tether.expect("a tether"), tether, "a finished run is not run again");
+    assert_eq!(
+        (again.tether.expect("a tether"), again.evaluation),
+        (tether, evaluation),
+        "a finished run is not run again"
+    );
 }
 
 #[test]
@@ -377,15 +382,17 @@ fn a_tether_needs_several_prompts() {
 #[test]
 fn a_run_that_leaves_its_budget_ends_with_the_last_weights_within_it() {
     let place = place(str::to_owned);
-    // A controller that does nothing: the divergence grows past the budget.
+    // A controller that does nothing and measures at every step, on steps so small that the first ones are within
+    // the budget: the divergence grows past it.
     let sets = [
         "tether.kp=0",
         "tether.ki=0",
         "tether.every=1",
+        "tether.prompts=16",
         "tether.budget=0.3",
         "tether.initial_beta=0.1",
         "train.lr_scheduler_type=constant",
-        "optimizer.learning_rate=1e-2",
+        "optimizer.learning_rate=1e-3",
         "train.max_steps=24",
     ];
     let mut held = Vec::new();
@@ -396,12 +403,17 @@ fn a_run_that_leaves_its_budget_ends_with_the_last_weights_within_it() {
     })
     .expect("the run ends");
     let dir = place.path().join("dpo");
-    assert!(summary.model_step < summary.steps && held.contains(&summary.model_step), "{held:?} {summary:?}");
+    assert!(summary.model_step < summary.steps, "the budget is left: {summary:?}");
+    assert_eq!(held.last(), Some(&summary.model_step), "{held:?}");
     assert!(
         weights(&dir) != fs::read(dir.join("checkpoint-24/model.safetensors")).expect("the last weights")
     );
-    let tether = summary.tether.expect("a tether");
+    let (tether, evaluation) = (summary.tether.expect("a tether"), summary.evaluation.expect("held out"));
     assert_eq!(tether.held, Some(tether.interval[1] <= 0.3));
+    assert_ne!(evaluation.after["loss"], summary.metrics["eval_loss"], "not that of the last step");
+    let job = Job::open(&resolved(&load(place.path(), "dpo.toml", &sets)).expect("a recipe")).expect("opens");
+    let means = job.evaluate(Some(&dir.join("model"))).expect("evaluates");
+    assert!(means.iter().all(|(name, value)| evaluation.after[*name] == json!(value)), "{means:?}");
     let state: Value =
         serde_json::from_slice(&fs::read(dir.join("checkpoint-24/state.json")).expect("a file"))
             .expect("JSON");
