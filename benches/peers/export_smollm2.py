@@ -13,9 +13,10 @@ Compared, each with what `saddle score` says of the same weights, are the log-pr
 - `full`: transformers reads the folder of the fine-tuned model;
 - with `--llama`, `merged.gguf` and `full.gguf`: llama.cpp's `convert_hf_to_gguf.py` converts the two folders to float32, and
   llama.cpp computes the rest, its cache in float32. `--llama` is a copy of llama.cpp; the source package of
-  llama-cpp-python has one:
+  llama-cpp-python (`install.sh --llama`) has one:
 
-      pip download --no-deps --no-binary :all: llama-cpp-python==0.3.36 && tar xf llama_cpp_python-0.3.36.tar.gz
+      pip download --no-deps --no-binary llama-cpp-python llama-cpp-python==0.3.36
+      tar xf llama_cpp_python-0.3.36.tar.gz
       ... --llama llama_cpp_python-0.3.36/vendor/llama.cpp
 
 `moved` is how far training moved the log-probabilities at most: far more than the bound, or the check would say
@@ -105,7 +106,9 @@ def converted(args: argparse.Namespace, folder: Path, name: str):
     target = args.out / f"{name}.gguf"
     script = args.llama / "convert_hf_to_gguf.py"
     command = [sys.executable, script, folder, "--outtype", "f32", "--outfile", target]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{script} failed:\n{done.stderr[-2000:]}")
     float32 = 0  # GGML_TYPE_F32
     return Llama(str(target), n_ctx=1024, logits_all=True, type_k=float32, type_v=float32, verbose=False)
 
