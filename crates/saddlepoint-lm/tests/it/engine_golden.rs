@@ -18,7 +18,8 @@ pub(crate) fn folder(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/engine").join(name)
 }
 
-fn golden(name: &str) -> Value {
+/// `golden.json` of a folder; an absolute `name` is one outside the project.
+pub(crate) fn golden(name: &str) -> Value {
     let text = std::fs::read_to_string(folder(name).join("golden.json")).expect("a golden file");
     serde_json::from_str(&text).expect("JSON")
 }
@@ -38,15 +39,15 @@ pub(crate) fn policy(name: &str, recompute: bool) -> Policy {
     policy
 }
 
-fn ids(value: &Value) -> Vec<u32> {
+pub(crate) fn ids(value: &Value) -> Vec<u32> {
     value.as_array().expect("ids").iter().map(|v| v.as_u64().expect("an id") as u32).collect()
 }
 
-fn numbers(value: &Value) -> Vec<f64> {
+pub(crate) fn numbers(value: &Value) -> Vec<f64> {
     value.as_array().expect("numbers").iter().map(|v| v.as_f64().expect("a number")).collect()
 }
 
-fn close(got: &[f64], want: &[f64], tolerance: f64, what: &str) {
+pub(crate) fn close(got: &[f64], want: &[f64], tolerance: f64, what: &str) {
     assert_eq!(got.len(), want.len(), "{what}");
     for (i, (g, w)) in got.iter().zip(want).enumerate() {
         assert!((g - w).abs() <= tolerance * w.abs().max(1.0), "{what}[{i}]: {g} against {w}");
@@ -87,7 +88,7 @@ fn worst_gradient(specs: &[TensorSpec], grads: &[f32], file: &str, model: &str) 
 }
 
 /// Mean DPO loss of the pairs and its cotangent.
-fn dpo(logp: &[f64], ref_logp: &[f64], rows: &[[Range<usize>; 2]], beta: f64) -> (f64, Cotangent) {
+pub(crate) fn dpo(logp: &[f64], ref_logp: &[f64], rows: &[[Range<usize>; 2]], beta: f64) -> (f64, Cotangent) {
     let mut cotangent = vec![0.0; logp.len()];
     let mut loss = 0.0;
     for pair in rows {

@@ -7,6 +7,7 @@ mod data_public;
 mod engine_forest;
 mod engine_golden;
 mod engine_policy;
+mod engine_smollm2;
 mod fuzz_corpus;
 mod model_adapter;
 mod model_dequant;

@@ -8,21 +8,26 @@ use tokenizers::Tokenizer;
 
 const FILE: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
 
-/// The file in the folder `SADDLE_MODELS` or in a folder of it.
+/// The file or folder `name` in the folder `SADDLE_MODELS` or in a folder of it. `None`, with a line on standard error,
+/// where it is absent.
 #[expect(clippy::disallowed_methods, reason = "tests are told by the environment where large files are")]
-fn file() -> Option<PathBuf> {
-    let models = PathBuf::from(std::env::var_os("SADDLE_MODELS")?);
-    let inside = std::fs::read_dir(&models).ok()?.filter_map(|entry| Some(entry.ok()?.path().join(FILE)));
-    let mut places = std::iter::once(models.join(FILE)).chain(inside);
-    places.find(|path| path.is_file())
+pub(crate) fn large(name: &str) -> Option<PathBuf> {
+    let find = || {
+        let models = PathBuf::from(std::env::var_os("SADDLE_MODELS")?);
+        let inside = std::fs::read_dir(&models).ok()?.filter_map(|entry| Some(entry.ok()?.path().join(name)));
+        let mut places = std::iter::once(models.join(name)).chain(inside);
+        places.find(|path| path.exists())
+    };
+    let found = find();
+    if found.is_none() {
+        eprintln!("skipped: set SADDLE_MODELS to a folder that holds {name}");
+    }
+    found
 }
 
 #[test]
 fn weights_tokens_and_settings_are_those_of_transformers() {
-    let Some(path) = file() else {
-        eprintln!("SKIPPED: set SADDLE_MODELS to a folder that holds {FILE}");
-        return;
-    };
+    let Some(path) = large(FILE) else { return };
     let golden: Value = serde_json::from_str(include_str!("../golden/model/smollm2.json")).expect("JSON");
     let model = ModelFolder::open(&path).expect("readable");
     assert_eq!(model.shape.parameters(), 134_515_008);

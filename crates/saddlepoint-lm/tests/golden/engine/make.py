@@ -2,7 +2,7 @@
 
     python make.py                          # the four tiny models
     python make.py qwen3                    # one of them
-    python make.py smollm2 --out FOLDER     # the same files at SmolLM2-135M's size, outside the project
+    python make.py smollm2-shape --out FOLDER     # the same files at SmolLM2-135M's size, outside the project
 
 All values and gradients come from transformers in float64 on the stored float32 weights, and are
 compared here with what transformers gives in float32 (`float32_check` in golden.json).
@@ -25,9 +25,9 @@ from exact import Exact, widen
 
 HERE = Path(__file__).parent
 BETA = 0.1
-SEEDS = {"llama": 11, "qwen2": 22, "qwen3": 33, "llama3-rope": 44, "smollm2": 66}
+SEEDS = {"llama": 11, "qwen2": 22, "qwen3": 33, "llama3-rope": 44, "smollm2-shape": 66}
 WITH_DIVERGENCES = ("llama", "qwen3")
-LENGTHS = {"llama": (23, 2, 9), "qwen2": (23, 9), "qwen3": (23, 9), "llama3-rope": (150, 9), "smollm2": (23, 9)}
+LENGTHS = {"llama": (23, 2, 9), "qwen2": (23, 9), "qwen3": (23, 9), "llama3-rope": (150, 9), "smollm2-shape": (23, 9)}
 PAIRS = [(7, 5, 9), (3, 6, 2)]  # lengths of prompt, chosen and rejected
 NEW_TOKENS = 12
 MIN_GAP = 0.02
@@ -311,8 +311,8 @@ def main() -> None:
     args = parser.parse_args()
     for unknown in set(args.names) - set(SEEDS):
         parser.error(f"unknown model {unknown}")
-    if "smollm2" in args.names and args.out == HERE:
-        parser.error("smollm2 takes 2 GB; name a folder outside the project with --out")
+    if "smollm2-shape" in args.names and args.out == HERE:
+        parser.error("smollm2-shape takes 2 GB; name a folder outside the project with --out")
     for name in args.names or tiny.CONFIGS:
         make(name, args.out)
 

@@ -94,7 +94,7 @@ SMOLLM2 = {
 
 def config(name: str):
     """The transformers configuration of one of the models, or of SmolLM2-135M."""
-    kwargs = dict(SMOLLM2 if name == "smollm2" else CONFIGS[name])
+    kwargs = dict(SMOLLM2 if name == "smollm2-shape" else CONFIGS[name])
     return AutoConfig.for_model(kwargs.pop("model_type"), **kwargs)
 
 
