@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::lanes::{dot, exp, max, sum};
+use super::lanes::{dot, exp, max, prefetch, sum};
 use super::matmul::{Mat, MatMut, Threads, matmul};
 use crate::engine::Forest;
 
@@ -339,6 +339,16 @@ impl<'a> Cached<'a> {
     }
 }
 
+/// Asks for the row that comes some rows after this one.
+#[inline(always)]
+fn ahead(row: &[f32]) {
+    const ROWS: usize = 12;
+    const LINE: usize = 16;
+    for line in row.chunks(LINE) {
+        prefetch(line.as_ptr().wrapping_add(ROWS * row.len()));
+    }
+}
+
 /// One query row against cached keys and values.
 pub(crate) fn attend(heads: HeadLayout, query: &[f32], parts: [Cached<'_>; 2], out: &mut [f32]) {
     let (hd, group) = (heads.head_dim, heads.heads / heads.kv_heads);
@@ -353,6 +363,7 @@ pub(crate) fn attend(heads: HeadLayout, query: &[f32], parts: [Cached<'_>; 2], o
                 let mut at = 0;
                 for part in parts {
                     for (t, key) in part.head(kv, hd).chunks_exact(hd).enumerate() {
+                        ahead(key);
                         for (h, q) in query.chunks_exact(hd).enumerate() {
                             weights[h * total + at + t] = dot(q, key) * heads.scale();
                         }
@@ -373,6 +384,7 @@ pub(crate) fn attend(heads: HeadLayout, query: &[f32], parts: [Cached<'_>; 2], o
                 let mut at = 0;
                 for part in parts {
                     for (t, value) in part.head(heads.kv_heads + kv, hd).chunks_exact(hd).enumerate() {
+                        ahead(value);
                         for (h, out) in out.chunks_exact_mut(hd).enumerate() {
                             let w = weights[h * total + at + t];
                             for (o, &v) in out.iter_mut().zip(value) {

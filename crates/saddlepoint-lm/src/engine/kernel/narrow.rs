@@ -9,6 +9,8 @@ use half::bf16;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::lanes::prefetch;
+
 /// Eight-bit weights with one scale a row: `w[n, k] = scale[n] values[n, k]`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Quantized {
@@ -259,20 +261,6 @@ impl<const P: usize, F: Fn(usize) -> f32> Task<'_, '_, P, F> {
             }
         }
     }
-}
-
-/// Asks for the cache line at `address`, which may be anywhere.
-#[inline(always)]
-fn prefetch<T>(address: *const T) {
-    #[cfg(target_arch = "x86_64")]
-    #[allow(unsafe_code, reason = "a prefetch is a hint: it accesses nothing and cannot fault")]
-    // SAFETY: every x86-64 has the instruction.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(address.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
 }
 
 /// Part `j` of words that hold `P` weights each, as numbers.
