@@ -1,5 +1,6 @@
 //! `saddle generate`.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use anstyle::Style;
@@ -14,7 +15,7 @@ use saddlepoint_lm::engine::{self, Finish, GenerateConfig, Generator};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::exit::Verdict;
+use crate::exit::{Usage, Verdict};
 use crate::loaded::{ModelArguments, Weights};
 use crate::output::{Output, note, piece};
 use crate::stop::UntilStop;
@@ -39,8 +40,8 @@ pub(crate) struct Arguments {
     #[arg(long, conflicts_with = "prompts")]
     chat: bool,
     /// Longest completion in tokens
-    #[arg(long, value_name = "N", default_value_t = 128)]
-    max_new_tokens: usize,
+    #[arg(long, value_name = "N", default_value = "128")]
+    max_new_tokens: NonZeroUsize,
     /// Sampling temperature; 0 always takes the most probable token
     #[arg(long, value_name = "T", default_value_t = 1.0)]
     temperature: f64,
@@ -60,11 +61,11 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// Completions of each prompt
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    num_samples: usize,
+    #[arg(long, value_name = "N", default_value = "1")]
+    num_samples: NonZeroUsize,
     /// Completions computed at the same time
-    #[arg(long, value_name = "N", default_value_t = 16)]
-    batch_size: usize,
+    #[arg(long, value_name = "N", default_value = "16")]
+    batch_size: NonZeroUsize,
     /// Precision of the weights while generating
     #[arg(long, value_enum, value_name = "TYPE", default_value = "f32")]
     weights: Weights,
@@ -85,27 +86,37 @@ impl Arguments {
         let opened = self.model.open()?;
         let codec = &opened.codec;
         let prompts = self.read(codec)?;
-        let total = prompts.len() * self.num_samples;
+        let (samples, most) = (self.num_samples.get(), self.max_new_tokens.get());
+        let context = opened.folder.shape.context;
+        for (i, prompt) in prompts.iter().enumerate() {
+            let tokens = prompt.ids.len();
+            if most > context.saturating_sub(tokens) {
+                let problem = format!(
+                    "prompt {i} has {tokens} tokens; with --max-new-tokens {most} they exceed the model's context of \
+                     {context}: shorten one of them"
+                );
+                return Err(Usage(problem).into());
+            }
+        }
+        let total = prompts.len().saturating_mul(samples);
         let policy = opened.policy(None, (1, 1))?;
         let config = GenerateConfig {
-            max_new_tokens: self.max_new_tokens,
+            max_new_tokens: most,
             temperature: self.temperature,
             top_p: self.top_p,
             top_k: self.top_k,
             min_p: self.min_p,
             stop_ids: codec.eos.clone(),
-            max_batch: self.batch_size.min(total),
+            max_batch: self.batch_size.get().min(total),
             weights: self.weights.into(),
             adapter: self.model.adapter.is_some(),
         };
-        let asked: Vec<engine::Prompt> = prompts
-            .iter()
-            .map(|prompt| engine::Prompt { ids: prompt.ids.clone(), samples: self.num_samples })
-            .collect();
+        let asked: Vec<engine::Prompt> =
+            prompts.iter().map(|prompt| engine::Prompt { ids: prompt.ids.clone(), samples }).collect();
         let streams = total == 1 && output.streams();
         let mut live = Live::new(codec, &self.stop);
         let mut trouble = Ok(());
-        let bar = Progress::new(total as u64 * self.max_new_tokens as u64, "generate", !streams);
+        let bar = Progress::new((total as u64).saturating_mul(most as u64), "generate", !streams);
         let mut count = 0;
         let drawn = Generator::new(&policy, config)?.run(&asked, Seed::new(self.seed), &mut |event| {
             count += 1;
@@ -122,7 +133,7 @@ impl Arguments {
             let stopped = stopped.is_some() || sample.finish == Finish::Stop;
             let prompt = &prompts[sample.prompt].text;
             output.object(&Line {
-                index: sample.prompt * self.num_samples + sample.index,
+                index: sample.prompt * samples + sample.index,
                 prompt,
                 completion: &completion,
                 token_ids: &sample.ids[..kept],

@@ -240,6 +240,39 @@ fn no_file_of_the_corpora_makes_the_program_fail_otherwise_than_in_words() {
 }
 
 #[test]
+fn settings_beyond_reason_are_refused_before_anything_is_allocated() {
+    let place = place();
+    place.write("new.toml", "[model]\nnew = {}\n[data]\ngenerate = {}\n");
+    for (recipe, set, message) in [
+        ("r.toml", "train.per_device_train_batch_size=99999999", "must be at most 16777216, got 99999999"),
+        ("r.toml", "train.gradient_accumulation_steps=99999999", "must be at most 16777216, got 99999999"),
+        ("r.toml", "train.threads=99999", "must be at most 4096, got 99999"),
+        ("r.toml", "train.max_completion_length=99999999", "must be at most 16777216, got 99999999"),
+        (
+            "r.toml",
+            "model.lora.r=1000000000000000000",
+            "must be at most 65536, got 1000000000000000000 (default 16)",
+        ),
+        ("new.toml", "data.generate.samples=99999999", "must be at most 10000000, got 99999999"),
+    ] {
+        let (key, _) = set.split_once('=').expect("a setting");
+        place.refuses(&["train", recipe, "--set", set], &format!("{key}: {message}"));
+    }
+    let ask = ["generate", "--model", "m", "--prompt", "abcd"];
+    place.refuses(
+        &[&ask[..], &["--max-new-tokens", "253"]].concat(),
+        "prompt 0 has 4 tokens; with --max-new-tokens 253 they exceed the model's context of 256: shorten one of them",
+    );
+    for option in ["--max-new-tokens", "--num-samples", "--batch-size"] {
+        let ended = place.saddle(&[&ask[..], &[option, "0"]].concat());
+        assert_eq!(ended.code, 2);
+        let message = format!("error: invalid value '0' for '{option} <N>': number would be zero");
+        assert!(ended.stderr.starts_with(&message), "{}", ended.stderr);
+    }
+    assert_eq!(place.names(), ["d.jsonl", "m", "new.toml", "r.toml"]);
+}
+
+#[test]
 fn a_folder_of_something_else_stays_as_it_is() {
     let place = place();
     place.write("run/notes.txt", "mine");

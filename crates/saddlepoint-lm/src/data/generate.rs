@@ -16,6 +16,9 @@ use serde_json::{Value, json};
 
 use crate::{Error, Result};
 
+/// Most records: they are all kept in memory.
+const MOST: usize = 10_000_000;
+
 /// What to generate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -73,6 +76,11 @@ impl GenerateConfig {
         }
         if self.samples == 0 {
             return refuse("samples", "at least 1", &self.samples);
+        }
+        for (key, count) in [("samples", self.samples), ("eval_samples", self.eval_samples)] {
+            if count > MOST {
+                return refuse(key, &format!("at most {MOST}"), &count);
+            }
         }
         Ok(())
     }
@@ -269,6 +277,10 @@ mod tests {
             (
                 GenerateConfig { samples: 0, ..GenerateConfig::default() },
                 "data.generate.samples: must be at least 1, got 0",
+            ),
+            (
+                GenerateConfig { eval_samples: MOST + 1, ..GenerateConfig::default() },
+                "data.generate.eval_samples: must be at most 10000000, got 10000001",
             ),
         ] {
             assert_eq!(config.check().expect_err("refused").to_string(), message);

@@ -36,6 +36,9 @@ const KNOWN: [&str; 17] = [
     "use_rslora",
 ];
 
+/// Largest rank; far above any in use, and small enough that sizes stay within 64 bits.
+pub(crate) const MAX_RANK: usize = 1 << 16;
+
 /// An adapter on disk.
 #[derive(Debug)]
 pub struct Adapter {
@@ -69,6 +72,9 @@ pub fn read(folder: &Path, shape: &Shape) -> Result<Adapter> {
     let r = keys.count("r")?.unwrap_or(8);
     if r == 0 {
         return Err(keys.refuse("r", "must be at least 1"));
+    }
+    if r > MAX_RANK {
+        return Err(keys.refuse("r", &format!("must be at most {MAX_RANK}")));
     }
     let lora_alpha = keys.number("lora_alpha")?.unwrap_or(8.0);
     let target_modules = targets(&folder.join(WEIGHTS), &weights, shape)?;

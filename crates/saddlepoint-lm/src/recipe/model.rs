@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::refused;
 use crate::Result;
 use crate::engine::{LoraConfig, Rope, RopeScaling, Shape};
+use crate::model::adapter::MAX_RANK;
 
 /// What is trained. Exactly one of `path`, `recipe` and `new` is given.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -171,6 +172,10 @@ impl ModelConfig {
             }
             Some(lora) if lora.r == 0 => {
                 return Err(refused("model.lora.r", "must be at least 1 (default 16)"));
+            }
+            Some(lora) if lora.r > MAX_RANK => {
+                let problem = format!("must be at most {MAX_RANK}, got {} (default 16)", lora.r);
+                return Err(refused("model.lora.r", problem));
             }
             Some(lora) if !(lora.lora_alpha > 0.0 && lora.lora_alpha.is_finite()) => {
                 let problem = format!("must be > 0, got {} (default 32)", lora.lora_alpha);

@@ -10,6 +10,11 @@ use serde::{Deserialize, Serialize};
 use super::refused;
 use crate::{Error, Result};
 
+/// Largest batch, accumulation and sample: products of two stay within 64 bits.
+const MOST: usize = 1 << 24;
+/// Threads beyond this are a slip, and starting them would take minutes.
+const MOST_THREADS: usize = 4096;
+
 /// How parameters are updated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -213,6 +218,16 @@ impl TrainConfig {
         ] {
             if value == Some(0) {
                 return Err(refused(&format!("train.{key}"), "must be at least 1, got 0"));
+            }
+        }
+        for (key, value, most) in [
+            ("per_device_train_batch_size", self.per_device_train_batch_size, MOST),
+            ("gradient_accumulation_steps", self.gradient_accumulation_steps, MOST),
+            ("max_completion_length", self.max_completion_length, MOST),
+            ("threads", self.threads.unwrap_or(1), MOST_THREADS),
+        ] {
+            if value > most {
+                return Err(refused(&format!("train.{key}"), format!("must be at most {most}, got {value}")));
             }
         }
         if !(self.num_train_epochs > 0.0 && self.num_train_epochs.is_finite()) {
