@@ -80,8 +80,21 @@ pub struct Policy {
     rope: RopeTable,
     arena: Option<Arena>,
     head: Buffers,
+    /// Logits that wait for the backward pass, beside an adapter.
+    logits: Vec<f32>,
     rows: Rows,
     pending: Option<Pending>,
+}
+
+/// Most elements of logits that wait beside an adapter (48 MiB).
+const KEPT: usize = 12 << 20;
+
+/// Where logits wait for the backward pass.
+enum Waiting {
+    /// In this part of the gradients.
+    Gradients(Range<usize>),
+    /// In this many elements of a buffer.
+    Buffer(usize),
 }
 
 /// Rows gathered for the head, `[R, d]` each.
@@ -120,6 +133,7 @@ impl Policy {
             fresh: true,
             arena: None,
             head: Buffers::default(),
+            logits: Vec::new(),
             rows: Rows::default(),
             pending: None,
             weights,
@@ -149,7 +163,8 @@ impl Policy {
         let reference = setup.reference != Reference::None;
         let gathered = setup.max_rows * (shape.hidden * if reference { 5 } else { 4 } + 1);
         let logits = Head::scratch(setup.max_rows, shape.vocab, reference);
-        plan.add("head", (gathered + logits) as u64 * 4);
+        let waiting = if setup.lora.is_some() { (setup.max_rows * shape.vocab).min(KEPT) } else { 0 };
+        plan.add("head", (gathered + logits + waiting) as u64 * 4);
         plan
     }
 
@@ -261,7 +276,7 @@ impl Policy {
     pub fn forward(&mut self, forest: &Forest, want: Want) -> Result<Stats> {
         let states = self.run(forest, want, true)?;
         let stats = statistics(&states, want);
-        let kept = self.spare(forest.rows.len()).is_some();
+        let kept = self.waiting(forest.rows.len()).is_some();
         self.pending = Some(Pending { forest: forest.clone(), want, states, kept });
         Ok(stats)
     }
@@ -276,13 +291,15 @@ impl Policy {
         Ok(statistics(&states, want))
     }
 
-    /// The layers' gradients, where nothing is in them until the backward pass has left the head, and where
-    /// `rows` rows of logits fit into their memory.
-    fn spare(&self, rows: usize) -> Option<Range<usize>> {
-        let places = &self.weights.places;
+    /// Where the logits of `rows` rows can wait for the backward pass: in the layers' gradients, in which nothing
+    /// is until it has left the head, or beside an adapter in a buffer of limited size.
+    fn waiting(&self, rows: usize) -> Option<Waiting> {
+        let (places, len) = (&self.weights.places, rows * self.shape.vocab);
+        if self.adapter.is_some() {
+            return (len <= KEPT).then_some(Waiting::Buffer(len));
+        }
         let spare = places.layers.first()?.norm1.start..places.norm.start;
-        let free = self.fresh && self.adapter.is_none();
-        (free && rows * self.shape.vocab <= spare.len()).then_some(spare)
+        (self.fresh && len <= spare.len()).then_some(Waiting::Gradients(spare))
     }
 
     fn check(&self, forest: &Forest, want: Want) -> Result<()> {
@@ -328,8 +345,10 @@ impl Policy {
             self.arena = None;
             self.arena = Some(Arena::new(&self.shape, room));
         }
-        let spare = if keep { self.spare(forest.rows.len()) } else { None };
-        let Self { shape, kernels, weights, adapter, reference, rope, arena, head, rows, grads, .. } = self;
+        let waiting = if keep { self.waiting(forest.rows.len()) } else { None };
+        let Self {
+            shape, kernels, weights, adapter, reference, rope, arena, head, rows, grads, logits, ..
+        } = self;
         let arena = arena.as_mut().expect("allocated above");
         let batch = prepare(forest, rope);
         let base = Decoder { kernels: kernels.as_ref(), shape, weights, adapter: None };
@@ -345,7 +364,13 @@ impl Policy {
         gather(decoder, arena, forest, slot, &mut rows.x, &mut rows.inv, &mut rows.hidden);
         let targets: Vec<u32> = forest.rows.iter().map(|r| r.target).collect();
         let side = want.reference().then_some(Side { hidden: &rows.reference, weights: other });
-        let kept = spare.map(|spare| &mut grads[spare]);
+        let kept = waiting.map(|waiting| match waiting {
+            Waiting::Gradients(spare) => &mut grads[spare],
+            Waiting::Buffer(len) => {
+                logits.resize(len.max(logits.len()), 0.0);
+                &mut logits[..len]
+            }
+        });
         Ok(head_of(decoder, want, &rows.hidden, side).forward(&targets, head, kept))
     }
 
@@ -365,9 +390,21 @@ impl Policy {
         };
         let cotangents = row_cotangents(cotangent, states.len(), want)?;
         // Gradients that were read in between were set to zero, and the logits with them.
-        let spare = if kept { self.spare(forest.rows.len()) } else { None };
+        let waiting = if kept { self.waiting(forest.rows.len()) } else { None };
         let Self {
-            shape, kernels, weights, adapter, reference, rope, arena, head, rows, grads, fresh, ..
+            shape,
+            kernels,
+            weights,
+            adapter,
+            reference,
+            rope,
+            arena,
+            head,
+            rows,
+            grads,
+            fresh,
+            logits,
+            ..
         } = self;
         let arena = arena.as_mut().expect("the forward pass allocated it");
         let d = shape.hidden;
@@ -380,7 +417,7 @@ impl Policy {
         let (n, accumulate) = (forest.rows.len(), gradients.accumulate);
         rows.dhidden.resize(n * d, 0.0);
         let side = want.reference().then_some(Side { hidden: &rows.reference, weights: other });
-        let (dweights, kept) = head_memory(&mut gradients, weights.places.head.clone(), spare);
+        let (dweights, kept) = head_memory(&mut gradients, weights.places.head.clone(), waiting, logits);
         head_of(decoder, want, &rows.hidden, side).backward(
             &states,
             &cotangents,
@@ -422,24 +459,27 @@ impl Policy {
     }
 }
 
-/// The gradient of the head's matrix, where the base is trained, and the logits kept in `spare`.
+/// The gradient of the head's matrix, where the base is trained, and the logits that wait.
 fn head_memory<'a>(
     gradients: &'a mut Gradients<'_>,
     head: Range<usize>,
-    spare: Option<Range<usize>>,
+    waiting: Option<Waiting>,
+    logits: &'a mut [f32],
 ) -> (Option<&'a mut [f32]>, Option<&'a mut [f32]>) {
-    if !gradients.full {
-        return (None, None);
+    match waiting {
+        Some(Waiting::Buffer(len)) => (None, Some(&mut logits[..len])),
+        None => (gradients.full.then(|| &mut gradients.values[head]), None),
+        Some(Waiting::Gradients(spare)) => {
+            let (before, rest) = gradients.values.split_at_mut(spare.start);
+            let (kept, after) = rest.split_at_mut(spare.len());
+            let dweights = if head.end <= spare.start {
+                &mut before[head]
+            } else {
+                &mut after[head.start - spare.end..head.end - spare.end]
+            };
+            (Some(dweights), Some(kept))
+        }
     }
-    let Some(spare) = spare else { return (Some(&mut gradients.values[head]), None) };
-    let (before, rest) = gradients.values.split_at_mut(spare.start);
-    let (kept, after) = rest.split_at_mut(spare.len());
-    let dweights = if head.end <= spare.start {
-        &mut before[head]
-    } else {
-        &mut after[head.start - spare.end..head.end - spare.end]
-    };
-    (Some(dweights), Some(kept))
 }
 
 fn room(shape: &Shape, setup: &Setup, keep: bool) -> Room {
