@@ -23,7 +23,7 @@ use super::Message;
 use crate::{Error, Result};
 
 /// Bound on the work of one render, in minijinja's units (about one instruction or 64 bytes each).
-const FUEL: u64 = 50_000_000;
+const FUEL: u64 = 10_000_000;
 
 /// A chat template, compiled.
 #[derive(Debug)]
