@@ -7,6 +7,12 @@ pub fn peak() -> Option<u64> {
     status("VmHWM:")
 }
 
+/// Makes [`peak`] count from now on, where Linux allows it: a process that does several things has a peak of each.
+pub fn forget_peak() {
+    // Where it is not allowed the peak stays that of the whole process, which is no less true.
+    drop(fs::write("/proc/self/clear_refs", "5"));
+}
+
 /// Memory that this process holds resident now, in bytes, where Linux says it.
 pub fn resident() -> Option<u64> {
     status("VmRSS:")

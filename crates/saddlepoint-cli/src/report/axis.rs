@@ -40,13 +40,22 @@ impl Axis {
         if self.log {
             let ticks = self.powers(wanted);
             if ticks.len() >= 2 {
-                return ticks.into_iter().map(|v| (v, label(v, v))).collect();
+                return ticks.into_iter().map(|v| (v, label(v, v, v))).collect();
             }
         }
-        let step = round_step((self.high - self.low) / wanted as f64);
+        self.spaced(round_step((self.high - self.low) / wanted as f64))
+    }
+
+    /// The same at whole numbers only, for an axis that counts.
+    pub(super) fn whole_ticks(&self, wanted: usize) -> Vec<(f64, String)> {
+        self.spaced(round_step((self.high - self.low) / wanted as f64).max(1.0))
+    }
+
+    fn spaced(&self, step: f64) -> Vec<(f64, String)> {
+        let largest = self.low.abs().max(self.high.abs());
         let first = (self.low / step - 1e-9).ceil() as i64;
         let last = (self.high / step + 1e-9).floor() as i64;
-        (first..=last).map(|k| (k as f64 * step, label(k as f64 * step, step))).collect()
+        (first..=last).map(|k| (k as f64 * step, label(k as f64 * step, step, largest))).collect()
     }
 
     /// Ticks of a logarithmic axis: 1, 2, 5 of each decade where there are few decades, else every n-th power of ten.
@@ -71,13 +80,12 @@ fn round_step(rough: f64) -> f64 {
     factor * power
 }
 
-/// A tick's label, with the decimals that `step` needs.
-fn label(value: f64, step: f64) -> String {
+/// A tick's label, with the decimals that `step` needs; all in powers of ten where the `largest` needs it.
+fn label(value: f64, step: f64, largest: f64) -> String {
     if value == 0.0 {
         return "0".to_owned();
     }
-    let size = value.abs();
-    if !(1e-3..1e5).contains(&size) {
+    if !(1e-3..1e5).contains(&largest) {
         let text = format!("{value:.1e}");
         return text.replace(".0e", "e");
     }
@@ -110,6 +118,9 @@ mod tests {
             ["0", "0.2", "0.4", "0.6", "0.8", "1.0"]
         );
         assert_eq!(labels(&Axis::new(1.0, 300.0, false, 0.0, 1.0), 4), ["100", "200", "300"]);
+        assert_eq!(labels(&Axis::new(-1e-4, 0.0011, false, 0.0, 1.0), 3), ["0", "0.0005", "0.0010"]);
+        let counted: Vec<_> = Axis::new(1.0, 3.0, false, 0.0, 1.0).whole_ticks(5);
+        assert_eq!(counted.iter().map(|tick| tick.1.as_str()).collect::<Vec<_>>(), ["1", "2", "3"]);
         assert_eq!(labels(&Axis::new(1e-6, 3e-5, false, 0.0, 1.0), 3), ["1e-5", "2e-5", "3e-5"]);
         assert_eq!(labels(&Axis::new(0.02, 30.0, true, 0.0, 1.0), 4), ["0.1", "1", "10"]);
         assert_eq!(labels(&Axis::new(1.0, 6.0, true, 0.0, 1.0), 4), ["1", "2", "5"]);

@@ -119,7 +119,7 @@ fn grid(svg: &mut String, x: &Axis, y: &Axis) {
             at + 4.0,
         );
     }
-    for (value, label) in x.ticks(5) {
+    for (value, label) in x.whole_ticks(5) {
         let _ = write!(
             svg,
             r#"<text x="{:.1}" y="{}" text-anchor="middle">{label}</text>"#,

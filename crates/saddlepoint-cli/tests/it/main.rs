@@ -5,6 +5,7 @@ mod bad_input;
 mod convert;
 mod help;
 mod machine_output;
+mod memory;
 mod model;
 mod saddle;
 mod slow_resume;

@@ -13,17 +13,24 @@
 //! term `β · D` is added, on the batch's own rows.
 //!
 //! # The controller
-//! With `e = u / (0.9 budget) − 1`, where `u` is the upper end of the measurement's 95 % interval:
+//! With `e = u / (0.93 budget) − 1`, where `u` is what the upper end of the 95 % interval would be if as many prompts
+//! had been measured as will be at the end:
 //! ```text
-//! ln β = I + kp ξ,   I ← I + ki e,   ξ: moving average of e (νPI, see `saddlepoint_opt::dual`)
+//! ln β = I + kp ξ + kd Δξ,   I ← I + ki e,   ξ: moving average of e (νPI, see `saddlepoint_opt::dual`)
 //! ```
 //! - *Logarithm*, because the right order of magnitude of β is not known, and `e` without unit, so that the
 //!   gains mean the same for every budget.
 //! - *Upper end*, because that is what the verdict at the end is about: few prompts make it careful. A controller
-//!   ends on either side of its aim, hence the 0.9.
+//!   ends on either side of its aim, hence the 0.93. The width of the interval is that of the verdict's, since a
+//!   budget that is kept by fewer prompts than will judge it is not used.
+//! - *Gains*. Near its optimum a policy has margins of the order of 1/β and `D` goes with their square, so
+//!   `d ln D = −2 d ln β`: an integral gain of 1/2 would correct an error at once, if the policy followed at once. It
+//!   needs some tens of steps (the momentum of the optimizer, the learning rate), and while it does, a controller
+//!   that only sees how far it is overshoots. The derivative part sees how fast it comes: with `kd = 2 kp` the
+//!   error is that of two measurements ahead. The integral is slow against that (`ki = kp/10`).
 //! - `D` starts at 0 and grows. With DPO nothing draws a policy back whose pairs are all fitted (the sigmoid is
-//!   saturated), so the budget has to be approached from below. The proportional part does this: it weakens β by
-//!   `e^−kp` far below the budget and strengthens it on the way, before the budget is passed. `I` starts at
+//!   saturated), so the budget has to be approached from below. Proportional and derivative part do this: they
+//!   weaken β far below the budget and strengthen it on the way, before the budget is passed. `I` starts at
 //!   `ln 1.5/√budget`: a divergence of `D` nats goes with margins of about `2√D` nats, and the sigmoid saturates
 //!   where β times the margin is about 3. The integral corrects that guess.
 //! - `label_smoothing > 0` gives DPO a finite optimum `β · margin = ln((1 − ε)/ε)`, so that a higher β does draw
@@ -83,7 +90,9 @@ pub struct TetherConfig {
     pub kp: f64,
     /// Integral gain on `ln beta`, a measurement.
     pub ki: f64,
-    /// Weight of the past in the average that the proportional part sees, in [0, 1).
+    /// Derivative gain on `ln beta`: `kd / kp` is how many measurements it looks ahead.
+    pub kd: f64,
+    /// Weight of the past in the average that the proportional and the derivative part see, in [0, 1).
     pub nu: f64,
 }
 
@@ -100,9 +109,10 @@ impl Default for TetherConfig {
             samples: 1,
             max_completion_length: 128,
             initial_beta: None,
-            kp: 2.0,
-            ki: 0.05,
-            nu: 0.0,
+            kp: 1.0,
+            ki: 0.1,
+            kd: 2.0,
+            nu: 0.3,
         }
     }
 }
@@ -131,7 +141,7 @@ const ADDED_BETA: f64 = 0.05;
 /// Range of the coefficient around its first value.
 const RANGE: f64 = 1e3;
 /// Share of the budget that the controller aims at.
-const AIM: f64 = 0.9;
+const AIM: f64 = 0.93;
 
 /// The tether of a run.
 #[derive(Debug, Clone)]
@@ -157,6 +167,7 @@ impl Tether {
             let rule = NuPi {
                 kp: tether.config.kp,
                 ki: tether.config.ki,
+                kd: tether.config.kd,
                 nu: tether.config.nu,
                 initial,
                 lower: lower.unwrap_or(initial / RANGE),
@@ -238,7 +249,9 @@ impl Tether {
     /// The measurement is not finite.
     pub fn observe(&mut self, measured: &Measurement) -> Result<()> {
         if let (Some(duals), Some(budget)) = (&mut self.duals, self.config.budget) {
-            duals.update(&[measured.interval[1] / (AIM * budget)])?;
+            let narrowed = (measured.prompts as f64 / self.config.final_prompts as f64).sqrt();
+            let upper = measured.mean + narrowed * (measured.interval[1] - measured.mean);
+            duals.update(&[upper / (AIM * budget)])?;
         }
         Ok(())
     }
@@ -350,6 +363,7 @@ impl TetherConfig {
         for (key, value, below, range, default) in [
             ("kp", self.kp, f64::INFINITY, ">= 0", d.kp),
             ("ki", self.ki, f64::INFINITY, ">= 0", d.ki),
+            ("kd", self.kd, f64::INFINITY, ">= 0", d.kd),
             ("nu", self.nu, 1.0, "in [0, 1)", d.nu),
         ] {
             if !(0.0..below).contains(&value) {

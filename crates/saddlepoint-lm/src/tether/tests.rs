@@ -13,8 +13,9 @@ fn sft() -> Box<dyn Method> {
     MethodConfig::default().build().expect("valid")
 }
 
+/// A budget that is judged by the sixteen prompts of [`Bandit`].
 fn budget(budget: f64) -> TetherConfig {
-    TetherConfig { budget: Some(budget), ..TetherConfig::default() }
+    TetherConfig { budget: Some(budget), final_prompts: 16, ..TetherConfig::default() }
 }
 
 fn sampled(prompt: usize, divergence: f64) -> Sampled {
@@ -64,9 +65,9 @@ fn bad_settings_are_refused() {
             TetherConfig { prompts: 1, ..budget(1.0) },
             "tether.prompts: must be at least 2, got 1 (default 32)",
         ),
-        (TetherConfig { kp: -1.0, ..budget(1.0) }, "tether.kp: must be >= 0, got -1 (default 2)"),
-        (TetherConfig { ki: f64::NAN, ..budget(1.0) }, "tether.ki: must be >= 0, got NaN (default 0.05)"),
-        (TetherConfig { nu: 1.0, ..budget(1.0) }, "tether.nu: must be in [0, 1), got 1 (default 0)"),
+        (TetherConfig { kp: -1.0, ..budget(1.0) }, "tether.kp: must be >= 0, got -1 (default 1)"),
+        (TetherConfig { ki: f64::NAN, ..budget(1.0) }, "tether.ki: must be >= 0, got NaN (default 0.1)"),
+        (TetherConfig { nu: 1.0, ..budget(1.0) }, "tether.nu: must be in [0, 1), got 1 (default 0.3)"),
         (
             TetherConfig { initial_beta: Some(0.05), ..budget(1.0) },
             "tether.initial_beta: must be at least method.beta = 0.1, got 0.05",
@@ -187,7 +188,7 @@ fn the_controller_brings_dpo_to_its_budget_and_not_beyond() {
             assert!(unheld.mean > 1.8 * b, "the budget binds: {unheld:?}");
             let (measured, tether) = train(&budget(b), 0.1, 0.1, seed);
             assert_eq!(measured.verdict(b), Verdict::Held, "budget {b}, seed {seed}: {measured:?}");
-            assert!(measured.interval[1] > 0.7 * b, "the budget is used: {b}, seed {seed}: {measured:?}");
+            assert!(measured.interval[1] > 0.8 * b, "the budget is used: {b}, seed {seed}: {measured:?}");
             assert_eq!(tether.duals().expect("a budget").clamped()[0].upper, 0);
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use saddlepoint_core::memory;
 use saddlepoint_core::seed::Seed;
 use serde_json::{Value, json};
 
@@ -12,11 +13,11 @@ use super::order::permutation;
 use crate::data::generate::{Split, Task};
 use crate::data::{Codec, PrepareReport, ReadReport, Record, Template, Tokenizer, prepare};
 use crate::data::{read_json, read_records_as};
-use crate::engine::{MemoryPlan, Policy, Reference, Setup, Storage, Want};
+use crate::engine::{Policy, Reference, Setup, Storage, Want};
 use crate::method::{Input, Method};
 use crate::model::ModelFolder;
 use crate::recipe::{FrozenDtype, NewModel, Recipe};
-use crate::tether::Tether;
+use crate::tether::{Tether, TetherConfig};
 use crate::{Error, Result};
 
 /// A recipe with everything it names.
@@ -28,6 +29,8 @@ pub struct Job {
     pub(super) codec: Codec,
     pub(super) train: Part,
     pub(super) eval: Option<Part>,
+    /// Bytes that the process held when everything was open.
+    pub(super) held: u64,
 }
 
 /// Examples and where they came from.
@@ -79,7 +82,8 @@ impl Job {
             );
             return Err(Error::Config { key, problem });
         }
-        let job = Self { recipe: recipe.clone(), method, model, codec, train, eval };
+        let held = memory::resident().unwrap_or(0);
+        let job = Self { recipe: recipe.clone(), method, model, codec, train, eval, held };
         if recipe.tether.is_some() {
             job.check_prompts()?;
         }
@@ -138,11 +142,6 @@ impl Job {
         self.recipe.train.total_steps(self.train.len())
     }
 
-    /// The memory that the run will take.
-    pub fn memory(&self) -> Result<MemoryPlan> {
-        Ok(Policy::plan(&self.model.shape, &self.setup(self.tether()?.as_ref())))
-    }
-
     /// The prompts that are sampled before and after training, and whether they were kept out of it. Prompts that
     /// leave no room for a sample in the context are passed over.
     pub(super) fn sampled_prompts(&self) -> (Vec<&[u32]>, bool) {
@@ -163,7 +162,9 @@ impl Job {
     }
 
     pub(super) fn tether(&self) -> Result<Option<Tether>> {
-        self.recipe.tether.clone().map(|config| Tether::new(config, &*self.method)).transpose()
+        let Some(config) = self.recipe.tether.clone() else { return Ok(None) };
+        let final_prompts = config.final_prompts.min(self.sampled_prompts().0.len());
+        Tether::new(TetherConfig { final_prompts, ..config }, &*self.method).map(Some)
     }
 
     /// The statistics that a step needs.

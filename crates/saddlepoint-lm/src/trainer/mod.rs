@@ -13,6 +13,7 @@ mod example;
 mod finish;
 mod inspect;
 mod job;
+mod memory;
 mod order;
 mod sampling;
 mod setup;
@@ -179,6 +180,8 @@ fn stages(recipe: &Recipe, resume: bool, observer: Observer) -> Result<Summary> 
 
 /// Runs `recipe` alone.
 fn stage(recipe: &Recipe, resume: bool, observer: Observer) -> Result<Summary> {
+    // The peak is to be that of this stage.
+    saddlepoint_core::memory::forget_peak();
     let job = Job::open(&resolved(recipe)?)?;
     let mut run = setup::Run::open(&job, recipe, resume)?;
     if let Some(summary) = finish::summary(run.dir.path())? {

@@ -32,7 +32,7 @@ pub(super) struct Drawn {
 }
 
 /// Samples at a time.
-const MAX_BATCH: usize = 64;
+pub(super) const MAX_BATCH: usize = 64;
 
 impl Sampling {
     /// Samples at temperature 1 from the whole vocabulary: only then do the samples have the distribution whose

@@ -65,19 +65,21 @@ pub(super) fn train(run: &mut Run, observer: Observer) -> Result<()> {
         let loss = means.iter().find(|(name, _)| *name == "loss").map_or(f64::NAN, |(_, loss)| *loss);
         observer(&Event::Step { step, total, loss });
 
+        // Not after the last step: the verdict on it is the one of the end, not the better of two.
+        let measures = step < total && run.tether.as_ref().is_some_and(|tether| tether.due(step));
         if due(config.logging_steps) && !run.state.window.is_empty() {
             let mut metrics = run.state.window.take();
             metrics.set("grad_norm", grad_norm);
             metrics.set("learning_rate", rate);
-            if let Some(tether) = &run.tether {
+            // A measurement moves it, and records where to.
+            if let Some(tether) = run.tether.as_ref().filter(|_| !measures) {
                 metrics.set("tether/beta", tether.beta());
             }
             metrics.set("num_tokens", run.state.num_tokens as f64);
             metrics.set("epoch", run.epoch());
             log(run, &metrics, observer)?;
         }
-        // Not after the last step: the verdict on it is the one of the end, not the better of two.
-        if step < total && run.tether.as_ref().is_some_and(|tether| tether.due(step)) {
+        if measures {
             tighten(run, observer)?;
         }
         let mut best = false;
@@ -130,7 +132,8 @@ fn tighten(run: &mut Run, observer: Observer) -> Result<()> {
     metrics.set("tether/beta", tether.beta());
     observer(&Event::Measured { step, measured: &measured, verdict });
     if verdict == Some(Verdict::Held) {
-        run.kept = run.policy.trainable().params.to_vec();
+        run.kept.clear();
+        run.kept.extend_from_slice(run.policy.trainable().params);
         run.state.kept = Some(Kept { step, measured });
     }
     log(run, &metrics, observer)

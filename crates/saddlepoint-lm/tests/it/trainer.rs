@@ -387,6 +387,7 @@ fn a_run_that_leaves_its_budget_ends_with_the_last_weights_within_it() {
     let sets = [
         "tether.kp=0",
         "tether.ki=0",
+        "tether.kd=0",
         "tether.every=1",
         "tether.prompts=16",
         "tether.budget=0.3",

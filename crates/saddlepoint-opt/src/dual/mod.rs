@@ -191,6 +191,26 @@ mod tests {
     }
 
     #[test]
+    fn the_derivative_part_foresees_a_quantity_that_follows_with_a_delay() {
+        // c follows 2 − λ with momentum; the constraint c <= 1 holds at λ = 1.
+        let overshoot = |kd| {
+            let rule = NuPi { kp: 1.0, ki: 0.1, kd, ..NuPi::default() };
+            let mut duals = Duals::new([at_most("c", 1.0)], rule).expect("valid");
+            let (mut c, mut v, mut most) = (0.0_f64, 0.0, 0.0_f64);
+            for _ in 0..400 {
+                v = 0.8 * v + 0.05 * (2.0 - duals.multipliers()[0] - c);
+                c += v;
+                most = most.max(c);
+                duals.update(&[c]).expect("finite");
+            }
+            assert!((c - 1.0).abs() < 1e-3, "kd {kd}: c = {c}");
+            most - 1.0
+        };
+        let (without, with) = (overshoot(0.0), overshoot(6.0));
+        assert!(without > 0.8 && with < 0.55 * without, "overshoot {with} with D, {without} without");
+    }
+
+    #[test]
     fn without_p_the_step_is_projected_dual_ascent() {
         let rule = NuPi { kp: 0.0, ki: 0.3, upper: Some(1.0), ..NuPi::default() };
         let mut duals = Duals::new([at_most("c", 0.0)], rule).expect("valid");

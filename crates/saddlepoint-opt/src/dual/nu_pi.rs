@@ -4,11 +4,13 @@
 //! ```text
 //! ξ_0 = e_0,   ξ_t = ν ξ_{t−1} + (1 − ν) e_t
 //! I_t = Π[ I_{t−1} + k_i e_t ],   I_{−1} = θ_0
-//! θ_{t+1} = Π[ I_t + k_p ξ_t ]                 Π: projection to [lower, upper]
+//! θ_{t+1} = Π[ I_t + k_p ξ_t + k_d (ξ_t − ξ_{t−1}) ]      Π: projection to [lower, upper]
 //! ```
-//! While no projection binds, this is the paper's `θ_{t+1} = θ_0 + k_p ξ_t + k_i Σ e`. The paper projects `θ`
-//! only; projecting `I` as well keeps the integral from winding up while the constraint is inactive. With
-//! `k_p = 0` it is exactly projected dual ascent, and `k_p` damps the oscillation that pure ascent has.
+//! While no projection binds and `k_d = 0`, this is the paper's `θ_{t+1} = θ_0 + k_p ξ_t + k_i Σ e`. The paper
+//! projects `θ` only; projecting `I` as well keeps the integral from winding up while the constraint is inactive.
+//! With `k_p = k_d = 0` it is exactly projected dual ascent. `k_p` damps the oscillation that pure ascent has. The
+//! derivative part, `k_d = h k_p`, is the proportional one on the violation foreseen `h` updates ahead: for a
+//! quantity that follows its multiplier with a delay, as one does under an optimizer with momentum.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -24,7 +26,9 @@ pub struct NuPi {
     pub kp: f64,
     /// Integral gain: the step size of dual ascent, `>= 0`.
     pub ki: f64,
-    /// Weight of the past in the moving average that the proportional part sees, in `[0, 1)`.
+    /// Derivative gain, `>= 0`.
+    pub kd: f64,
+    /// Weight of the past in the moving average that the proportional and the derivative part see, in `[0, 1)`.
     pub nu: f64,
     /// First multiplier, within the limits.
     pub initial: f64,
@@ -50,7 +54,16 @@ pub enum Scale {
 
 impl Default for NuPi {
     fn default() -> Self {
-        Self { kp: 0.0, ki: 0.01, nu: 0.0, initial: 0.0, lower: 0.0, upper: None, scale: Scale::Linear }
+        Self {
+            kp: 0.0,
+            ki: 0.01,
+            kd: 0.0,
+            nu: 0.0,
+            initial: 0.0,
+            lower: 0.0,
+            upper: None,
+            scale: Scale::Linear,
+        }
     }
 }
 
@@ -72,6 +85,7 @@ impl NuPi {
         };
         range(self.kp >= 0.0 && self.kp.is_finite(), "kp", ">= 0", self.kp, d.kp)?;
         range(self.ki >= 0.0 && self.ki.is_finite(), "ki", ">= 0", self.ki, d.ki)?;
+        range(self.kd >= 0.0 && self.kd.is_finite(), "kd", ">= 0", self.kd, d.kd)?;
         range((0.0..1.0).contains(&self.nu), "nu", "in [0, 1)", self.nu, d.nu)?;
         let positive = self.scale == Scale::Linear || self.lower > 0.0;
         range(self.lower >= 0.0 && positive, "lower", ">= 0, and > 0 on the log scale", self.lower, d.lower)?;
@@ -92,9 +106,10 @@ impl NuPi {
     pub(super) fn step(&self, state: &mut State, violation: f64) {
         let average = state.average.map_or(violation, |past| self.nu * past + (1.0 - self.nu) * violation);
         let (lower, upper) = (self.to_theta(self.lower), self.to_theta(self.upper()));
+        let change = average - state.average.unwrap_or(average);
         state.average = Some(average);
         state.integral = (state.integral + self.ki * violation).clamp(lower, upper);
-        let theta = state.integral + self.kp * average;
+        let theta = state.integral + self.kp * average + self.kd * change;
         state.clamped.lower += u64::from(theta <= lower);
         state.clamped.upper += u64::from(theta >= upper);
         state.multiplier = match self.scale {
@@ -122,15 +137,16 @@ mod tests {
 
     #[test]
     fn matches_the_closed_form_while_no_limit_binds() {
-        let rule = NuPi { kp: 0.5, ki: 0.2, nu: 0.6, initial: 3.0, ..NuPi::default() };
+        let rule = NuPi { kp: 0.5, ki: 0.2, kd: 0.3, nu: 0.6, initial: 3.0, ..NuPi::default() };
         let mut state = rule.start();
         let errors = [0.4, -0.3, 0.7, 0.1, -0.9];
         let (mut xi, mut sum) = (errors[0], 0.0);
         for (t, e) in errors.into_iter().enumerate() {
+            let past = xi;
             xi = if t == 0 { e } else { 0.6 * xi + 0.4 * e };
             sum += e;
             rule.step(&mut state, e);
-            assert!((state.multiplier - (3.0 + 0.5 * xi + 0.2 * sum)).abs() < 1e-14);
+            assert!((state.multiplier - (3.0 + 0.5 * xi + 0.3 * (xi - past) + 0.2 * sum)).abs() < 1e-14);
         }
     }
 
@@ -159,6 +175,7 @@ mod tests {
         for (rule, message) in [
             (NuPi { kp: -1.0, ..d }, "kp: must be >= 0, got -1 (default 0)"),
             (NuPi { ki: f64::NAN, ..d }, "ki: must be >= 0, got NaN (default 0.01)"),
+            (NuPi { kd: -0.5, ..d }, "kd: must be >= 0, got -0.5 (default 0)"),
             (NuPi { nu: 1.0, ..d }, "nu: must be in [0, 1), got 1 (default 0)"),
             (
                 NuPi { scale: Scale::Log, ..d },

@@ -1,0 +1,53 @@
+//! The memory of a run, known before its first step.
+//!
+//! What stays for the whole run is added up. What comes and goes on top of it (sampling, writing a checkpoint) comes
+//! one after the other, so that only the largest counts. A matrix product copies an operand into the order in which it
+//! is read; the largest is as long as a batch and as wide as the feed-forward network.
+
+use super::job::Job;
+use super::sampling::MAX_BATCH;
+use crate::Result;
+use crate::engine::{MemoryPlan, Policy, TensorSpec};
+
+/// Bytes of a number.
+const WIDTH: u64 = 4;
+
+impl Job {
+    /// The memory that the run will take, part by part. Program and data are measured: they are in memory already.
+    ///
+    /// # Errors
+    /// The tether's settings cannot be used.
+    pub fn memory(&self) -> Result<MemoryPlan> {
+        let (shape, tether) = (&self.model.shape, self.tether()?);
+        let setup = self.setup(tether.as_ref());
+        let trained = setup.lora.as_ref().map_or_else(|| shape.tensors(), |lora| lora.tensors(shape));
+        let params = trained.iter().map(TensorSpec::len).sum::<usize>() as u64;
+
+        let mut plan = MemoryPlan::default();
+        plan.add("program and data", self.held);
+        plan.parts.extend(Policy::plan(shape, &setup).parts);
+        plan.add("optimizer", 2 * params * WIDTH);
+        if tether.is_some_and(|tether| tether.config().budget.is_some()) {
+            plan.add("kept weights", params * WIDTH);
+        }
+        plan.add("packed operands", (setup.max_tokens * shape.ffn.max(shape.hidden)) as u64 * WIDTH);
+        let largest = trained.iter().map(TensorSpec::len).max().unwrap_or(0) as u64;
+        plan.add("sampling, checkpoints", self.sampling_bytes().max(largest * WIDTH));
+        Ok(plan)
+    }
+
+    /// Most that sampling takes at once: keys and values of prompts and samples, the activations of one prompt and
+    /// of a batch, and its logits.
+    fn sampling_bytes(&self) -> u64 {
+        let (shape, (prompts, _)) = (&self.model.shape, self.sampled_prompts());
+        let samples = self.recipe.tether.as_ref().map_or(1, |tether| tether.samples);
+        let batch = MAX_BATCH.min(prompts.len() * samples);
+        let mut lengths: Vec<usize> = prompts.iter().map(|prompt| prompt.len()).collect();
+        lengths.sort_unstable_by(|a, b| b.cmp(a));
+        let shared: usize = lengths.iter().take(batch.div_ceil(samples)).sum();
+        let cached = (shared + batch * self.sample_length()) * shape.layers * 2 * shape.kv_width();
+        let token = 4 * shape.hidden + shape.qkv_width() + shape.q_width() + 3 * shape.ffn;
+        let longest = lengths.first().copied().unwrap_or(0);
+        (cached + (longest + batch) * token + batch * shape.vocab) as u64 * WIDTH
+    }
+}
