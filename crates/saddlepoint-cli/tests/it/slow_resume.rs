@@ -41,7 +41,7 @@ fn phase(run: &Path) -> Option<&'static str> {
         None
     } else if names.iter().any(|name| name.starts_with("checkpoint-") && name.contains(".partial-")) {
         Some(PHASES[2])
-    } else if !there("samples-before.json") {
+    } else if !there("before.json") {
         Some(PHASES[0])
     } else if there(last) {
         Some(PHASES[3])

@@ -7,7 +7,7 @@
 use super::job::Job;
 use super::sampling::MAX_BATCH;
 use crate::Result;
-use crate::engine::{MemoryPlan, Policy, TensorSpec};
+use crate::engine::{Generator, MemoryPlan, Policy, TensorSpec};
 
 /// Bytes of a number.
 const WIDTH: u64 = 4;
@@ -36,7 +36,7 @@ impl Job {
         Ok(plan)
     }
 
-    /// Most that sampling takes at once: keys and values of prompts and samples, the activations of one prompt and
+    /// Most that sampling takes at once: keys and values of prompts and samples, the activations of prompts and
     /// of a batch, and its logits.
     fn sampling_bytes(&self) -> u64 {
         let (shape, (prompts, _)) = (&self.model.shape, self.sampled_prompts());
@@ -44,10 +44,13 @@ impl Job {
         let batch = MAX_BATCH.min(prompts.len() * samples);
         let mut lengths: Vec<usize> = prompts.iter().map(|prompt| prompt.len()).collect();
         lengths.sort_unstable_by(|a, b| b.cmp(a));
-        let shared: usize = lengths.iter().take(batch.div_ceil(samples)).sum();
+        let together = batch.div_ceil(samples);
+        let shared: usize = lengths.iter().take(together).sum();
         let cached = (shared + batch * self.sample_length()) * shape.layers * 2 * shape.kv_width();
         let token = 4 * shape.hidden + shape.qkv_width() + shape.q_width() + 3 * shape.ffn;
         let longest = lengths.first().copied().unwrap_or(0);
-        (cached + (longest + batch) * token + batch * shape.vocab) as u64 * WIDTH
+        let lora = self.recipe.model.lora.as_ref();
+        let prefill = Generator::prefill_bytes(shape, lora, longest, together);
+        (cached + batch * token + batch * shape.vocab) as u64 * WIDTH + prefill
     }
 }

@@ -16,7 +16,8 @@ use self::cache::{Prefix, Sequence};
 use self::sampler::Sampler;
 use self::step::Step;
 use self::weights::DecodeWeights;
-use super::Policy;
+use super::arena::{Arena, Room};
+use super::{LoraConfig, Policy, Shape};
 use crate::{Error, Result};
 
 /// The type in which decoding reads the weights.
@@ -156,6 +157,18 @@ struct Active {
 }
 
 impl<'a> Generator<'a> {
+    /// Bytes that computing prompts of at most `longest` tokens takes, up to `prompts` of them at a time.
+    pub(crate) fn prefill_bytes(
+        shape: &Shape,
+        lora: Option<&LoraConfig>,
+        longest: usize,
+        prompts: usize,
+    ) -> u64 {
+        let tokens = longest.max(PREFILL.min(longest * prompts));
+        let lora = lora.map_or(0, |lora| lora.r * lora.target_modules.len());
+        Arena::bytes(shape, Room { tokens, slots: 1, inputs: 2, lora, backward: false })
+    }
+
     /// Prepares the weights in the type asked for.
     ///
     /// # Errors
