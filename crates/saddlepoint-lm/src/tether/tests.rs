@@ -188,7 +188,7 @@ fn the_controller_brings_dpo_to_its_budget_and_not_beyond() {
             assert!(unheld.mean > 1.8 * b, "the budget binds: {unheld:?}");
             let (measured, tether) = train(&budget(b), 0.1, 0.1, seed);
             assert_eq!(measured.verdict(b), Verdict::Held, "budget {b}, seed {seed}: {measured:?}");
-            assert!(measured.interval[1] > 0.8 * b, "the budget is used: {b}, seed {seed}: {measured:?}");
+            assert!(measured.interval[1] > 0.75 * b, "the budget is used: {b}, seed {seed}: {measured:?}");
             assert_eq!(tether.duals().expect("a budget").clamped()[0].upper, 0);
         }
     }
