@@ -45,12 +45,12 @@ impl Job {
         let mut lengths: Vec<usize> = prompts.iter().map(|prompt| prompt.len()).collect();
         lengths.sort_unstable_by(|a, b| b.cmp(a));
         let together = batch.div_ceil(samples);
-        let shared: usize = lengths.iter().take(together).sum();
-        let cached = (shared + batch * self.sample_length()) * shape.layers * 2 * shape.kv_width();
+        let shared: u64 = lengths.iter().take(together).map(|&len| Generator::cache_bytes(shape, len)).sum();
+        let own = batch as u64 * Generator::cache_bytes(shape, self.sample_length());
         let token = 4 * shape.hidden + shape.qkv_width() + shape.q_width() + 3 * shape.ffn;
         let longest = lengths.first().copied().unwrap_or(0);
         let lora = self.recipe.model.lora.as_ref();
         let prefill = Generator::prefill_bytes(shape, lora, longest, together);
-        (cached + batch * token + batch * shape.vocab) as u64 * WIDTH + prefill
+        shared + own + (batch * token + batch * shape.vocab) as u64 * WIDTH + prefill
     }
 }

@@ -17,6 +17,7 @@ use self::sampler::Sampler;
 use self::step::Step;
 use self::weights::DecodeWeights;
 use super::arena::{Arena, Room};
+use super::kernel::Team;
 use super::{LoraConfig, Policy, Shape};
 use crate::{Error, Result};
 
@@ -169,6 +170,11 @@ impl<'a> Generator<'a> {
         Arena::bytes(shape, Room { tokens, slots: 1, inputs: 2, lora, backward: false })
     }
 
+    /// Bytes that the keys and values of this many tokens of a prompt or a sample take.
+    pub(crate) fn cache_bytes(shape: &Shape, tokens: usize) -> u64 {
+        Sequence::bytes(shape, tokens)
+    }
+
     /// Prepares the weights in the type asked for.
     ///
     /// # Errors
@@ -234,11 +240,13 @@ impl<'a> Generator<'a> {
                     ),
                 });
             }
-            let mut hidden = step.hidden(&mut active[..old], old);
-            for new in &active[old..] {
-                hidden.extend_from_slice(&new.sequence.prefix.hidden);
-            }
-            let draws = step.draw(&hidden, &sampler, &mut active);
+            let draws = Team::lead(|team| {
+                let mut hidden = step.hidden(team, &mut active[..old], old);
+                for new in &active[old..] {
+                    hidden.extend_from_slice(&new.sequence.prefix.hidden);
+                }
+                step.draw(team, &hidden, &sampler, &mut active)
+            });
             for (one, (id, logp)) in active.iter_mut().zip(draws) {
                 one.sample.ids.push(id);
                 one.sample.logps.push(logp);

@@ -8,7 +8,7 @@ use super::super::Forest;
 use super::super::adapter::Projection;
 use super::super::arena::{Arena, Room, heads};
 use super::super::decoder::Decoder;
-use super::super::kernel::{NarrowWeights, attend};
+use super::super::kernel::{NarrowWeights, Team, attend};
 use super::super::policy::prepare;
 use super::super::rope::RopeTable;
 use super::Active;
@@ -55,23 +55,15 @@ impl<'a> Step<'a> {
             self.arena = Some(Arena::new(shape, room));
         }
         let arena = self.arena.as_mut().expect("allocated above");
-        let (width, kv_width, hd) = (shape.qkv_width(), 2 * shape.kv_width(), shape.head_dim);
-        let mut prefixes: Vec<Prefix> = prompts
-            .iter()
-            .map(|ids| Prefix {
-                len: ids.len(),
-                kv: Vec::with_capacity(shape.layers * ids.len() * kv_width),
-                hidden: vec![0.0; shape.hidden],
-            })
-            .collect();
-        let slot = self.decoder.forward(&batch, arena, false, &mut |_, qkv| {
-            for (prefix, tokens) in prefixes.iter_mut().zip(&tokens) {
-                for column in (width - kv_width..width).step_by(hd) {
-                    for row in qkv[tokens.start * width..tokens.end * width].chunks_exact(width) {
-                        prefix.kv.extend_from_slice(&row[column..column + hd]);
-                    }
+        let (qw, width) = (shape.q_width(), shape.qkv_width());
+        let mut prefixes: Vec<Prefix> = prompts.iter().map(|ids| Prefix::new(shape, ids.len())).collect();
+        let slot = self.decoder.forward(&batch, arena, false, &mut |layer, qkv| {
+            (&mut prefixes, &tokens).into_par_iter().with_max_len(1).for_each(|(prefix, tokens)| {
+                let rows = &qkv[tokens.start * width..tokens.end * width];
+                for (token, row) in rows.chunks_exact(width).enumerate() {
+                    prefix.store(layer, token, &row[qw..]);
                 }
-            }
+            });
         });
         let d = shape.hidden;
         let norm = weights.vector(&weights.places.norm);
@@ -84,12 +76,20 @@ impl<'a> Step<'a> {
     }
 
     /// `y[m, out] (+)= x W^T`.
-    fn product(&self, w: NarrowWeights<'_>, x: &[f32], m: usize, y: &mut [f32], add: bool) {
-        self.decoder.kernels.narrow(w, x, m, y, add);
+    fn product(&self, team: &Team<'_>, w: NarrowWeights<'_>, x: &[f32], m: usize, y: &mut [f32], add: bool) {
+        self.decoder.kernels.narrow(team, w, x, m, y, add);
     }
 
     /// `y += scale (x A^T) B^T`.
-    fn adapt(&self, layer: usize, projection: Projection, x: &[f32], m: usize, y: &mut [f32]) {
+    fn adapt(
+        &self,
+        team: &Team<'_>,
+        layer: usize,
+        projection: Projection,
+        x: &[f32],
+        m: usize,
+        y: &mut [f32],
+    ) {
         let Some(adapter) = self.decoder.adapter else { return };
         let group = adapter.group(layer, projection);
         let rank = group.parts.len() * adapter.r;
@@ -98,7 +98,7 @@ impl<'a> Step<'a> {
         }
         let out = y.len() / m;
         let mut low = vec![0.0; m * rank];
-        self.product(NarrowWeights::F32(&adapter.params[group.a.clone()]), x, m, &mut low, false);
+        self.product(team, NarrowWeights::F32(&adapter.params[group.a.clone()]), x, m, &mut low, false);
         for (i, part) in group.parts.iter().enumerate() {
             let input: Vec<f32> = low
                 .chunks_exact(rank)
@@ -106,7 +106,14 @@ impl<'a> Step<'a> {
                 .copied()
                 .collect();
             let mut update = vec![0.0; m * part.out];
-            self.product(NarrowWeights::F32(&adapter.params[part.b.clone()]), &input, m, &mut update, false);
+            self.product(
+                team,
+                NarrowWeights::F32(&adapter.params[part.b.clone()]),
+                &input,
+                m,
+                &mut update,
+                false,
+            );
             for (y, u) in y.chunks_exact_mut(out).zip(update.chunks_exact(part.out)) {
                 for (o, &v) in y[part.column..][..part.out].iter_mut().zip(u) {
                     *o += adapter.scale * v;
@@ -116,13 +123,13 @@ impl<'a> Step<'a> {
     }
 
     /// Feeds each sequence its newest token; returns the final hidden states `[m, d]`.
-    pub(super) fn hidden(&mut self, active: &mut [Active], m: usize) -> Vec<f32> {
+    pub(super) fn hidden(&mut self, team: &Team<'_>, active: &mut [Active], m: usize) -> Vec<f32> {
         if m == 0 {
             return Vec::new();
         }
         let Decoder { shape, kernels, weights, .. } = self.decoder;
         let (d, ffn, layout) = (shape.hidden, shape.ffn, heads(shape));
-        let (qw, width, kv_width) = (shape.q_width(), shape.qkv_width(), 2 * shape.kv_width());
+        let (qw, width) = (shape.q_width(), shape.qkv_width());
         let mut x = vec![0.0; m * d];
         let (mut cos, mut sin) = (Vec::new(), Vec::new());
         for (row, one) in x.chunks_exact_mut(d).zip(active.iter()) {
@@ -137,31 +144,33 @@ impl<'a> Step<'a> {
         let mut inv_qk = vec![0.0; m * (shape.heads + shape.kv_heads)];
         for (layer, places) in weights.places.layers.iter().enumerate() {
             kernels.rms_norm(&x, &weights.vector(&places.norm1), shape.norm_eps, &mut h, &mut inv);
-            self.product(self.weights.matrix(&places.qkv), &h, m, &mut qkv, false);
+            self.product(team, self.weights.matrix(&places.qkv), &h, m, &mut qkv, false);
             if let Some(bias) = &places.bias {
                 kernels.add_bias(&mut qkv, &weights.vector(bias));
             }
-            self.adapt(layer, Projection::Qkv, &h, m, &mut qkv);
+            self.adapt(team, layer, Projection::Qkv, &h, m, &mut qkv);
             if let Some((q, k)) = &places.qk_norm {
                 let (q, k) = (weights.vector(q), weights.vector(k));
                 kernels.qk_norm(layout, &mut qkv, &q, &k, shape.norm_eps, &mut inv_qk);
             }
             kernels.rotary(layout, &mut qkv, &cos, &sin, false);
-            (&mut sequences, qkv.par_chunks_exact(width), attended.par_chunks_exact_mut(qw))
-                .into_par_iter()
-                .with_max_len(1)
-                .for_each(|(sequence, row, out)| {
-                    sequence.store(layer, &row[width - kv_width..], shape.head_dim);
-                    attend(layout, &row[..qw], sequence.parts(layer, kv_width), out);
-                });
-            self.product(self.weights.matrix(&places.o), &attended, m, &mut x, true);
-            self.adapt(layer, Projection::O, &attended, m, &mut x);
+            for (sequence, row) in sequences.iter_mut().zip(qkv.chunks_exact(width)) {
+                sequence.store(layer, &row[qw..]);
+            }
+            let group = qw / shape.kv_heads;
+            team.share(attended.chunks_exact_mut(group), |i, out| {
+                let (row, head) = (i / shape.kv_heads, i % shape.kv_heads);
+                let query = &qkv[row * width + head * group..][..group];
+                attend(shape.head_dim, query, sequences[row].parts(layer, head), out);
+            });
+            self.product(team, self.weights.matrix(&places.o), &attended, m, &mut x, true);
+            self.adapt(team, layer, Projection::O, &attended, m, &mut x);
             kernels.rms_norm(&x, &weights.vector(&places.norm2), shape.norm_eps, &mut h, &mut inv);
-            self.product(self.weights.matrix(&places.gate_up), &h, m, &mut gate_up, false);
-            self.adapt(layer, Projection::GateUp, &h, m, &mut gate_up);
+            self.product(team, self.weights.matrix(&places.gate_up), &h, m, &mut gate_up, false);
+            self.adapt(team, layer, Projection::GateUp, &h, m, &mut gate_up);
             kernels.swiglu(&gate_up, ffn, &mut act);
-            self.product(self.weights.matrix(&places.down), &act, m, &mut x, true);
-            self.adapt(layer, Projection::Down, &act, m, &mut x);
+            self.product(team, self.weights.matrix(&places.down), &act, m, &mut x, true);
+            self.adapt(team, layer, Projection::Down, &act, m, &mut x);
         }
         sequences.into_iter().for_each(Sequence::advance);
         kernels.rms_norm(&x, &weights.vector(&weights.places.norm), shape.norm_eps, &mut h, &mut inv);
@@ -171,6 +180,7 @@ impl<'a> Step<'a> {
     /// Draws the next token of each sequence.
     pub(super) fn draw(
         &mut self,
+        team: &Team<'_>,
         hidden: &[f32],
         sampler: &Sampler,
         active: &mut [Active],
@@ -179,11 +189,10 @@ impl<'a> Step<'a> {
         let vocab = self.decoder.shape.vocab;
         let head = self.weights.matrix(&self.decoder.weights.places.head);
         self.logits.resize(m * vocab, 0.0);
-        self.decoder.kernels.narrow(head, hidden, m, &mut self.logits, false);
-        (active.par_iter_mut(), self.logits.par_chunks_exact(vocab))
-            .into_par_iter()
-            .with_max_len(1)
-            .map(|(one, logits)| sampler.draw(logits, &mut one.rng))
-            .collect()
+        self.decoder.kernels.narrow(team, head, hidden, m, &mut self.logits, false);
+        let mut draws = vec![(0, 0.0); m];
+        let rows = active.iter_mut().zip(self.logits.chunks_exact(vocab)).zip(&mut draws);
+        team.share(rows, |_, ((one, logits), draw)| *draw = sampler.draw(logits, &mut one.rng));
+        draws
     }
 }

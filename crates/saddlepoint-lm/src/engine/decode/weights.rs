@@ -52,7 +52,7 @@ impl<'a> DecodeWeights<'a> {
 
     pub(super) fn matrix(&self, range: &Range<usize>) -> NarrowWeights<'_> {
         if let Some(q) = self.eight.get(&range.start) {
-            return NarrowWeights::Int8 { values: &q.values, scales: &q.scales };
+            return NarrowWeights::Int8(q);
         }
         if let Some(w) = self.half.get(&range.start) {
             return NarrowWeights::Bf16(w);

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::lanes::{dot, exp, max, prefetch, sum};
+use super::lanes::{dot, exp, max, sum};
 use super::matmul::{Mat, MatMut, Threads, matmul};
 use crate::engine::Forest;
 
@@ -318,83 +318,4 @@ fn gather(heads: HeadLayout, plan: &AttentionPlan, scratch: &[f32], dqkv: &mut [
             }
         });
     }
-}
-
-/// Keys and values of earlier tokens in one layer, head by head.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Cached<'a> {
-    /// Keys, then values: `[2 kv_heads, capacity, head_dim]`.
-    pub(crate) kv: &'a [f32],
-    /// Tokens that are there.
-    pub(crate) len: usize,
-    /// Tokens that there is room for.
-    pub(crate) capacity: usize,
-}
-
-impl<'a> Cached<'a> {
-    /// Rows of one key head, or of a value head behind all key heads.
-    #[inline(always)]
-    fn head(self, head: usize, head_dim: usize) -> &'a [f32] {
-        &self.kv[head * self.capacity * head_dim..][..self.len * head_dim]
-    }
-}
-
-/// Asks for the row that comes some rows after this one.
-#[inline(always)]
-fn ahead(row: &[f32]) {
-    const ROWS: usize = 12;
-    const LINE: usize = 16;
-    for line in row.chunks(LINE) {
-        prefetch(line.as_ptr().wrapping_add(ROWS * row.len()));
-    }
-}
-
-/// One query row against cached keys and values.
-pub(crate) fn attend(heads: HeadLayout, query: &[f32], parts: [Cached<'_>; 2], out: &mut [f32]) {
-    let (hd, group) = (heads.head_dim, heads.heads / heads.kv_heads);
-    let total = parts[0].len + parts[1].len;
-    let mut weights = vec![0.0f32; group * total];
-    pulp::Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            for kv in 0..heads.kv_heads {
-                let own = kv * group * hd..(kv + 1) * group * hd;
-                let (query, out) = (&query[own.clone()], &mut out[own]);
-                let mut at = 0;
-                for part in parts {
-                    for (t, key) in part.head(kv, hd).chunks_exact(hd).enumerate() {
-                        ahead(key);
-                        for (h, q) in query.chunks_exact(hd).enumerate() {
-                            weights[h * total + at + t] = dot(q, key) * heads.scale();
-                        }
-                    }
-                    at += part.len;
-                }
-                for weights in weights.chunks_exact_mut(total) {
-                    let top = max(weights);
-                    for w in weights.iter_mut() {
-                        *w = exp(*w - top);
-                    }
-                    let mass = sum(weights);
-                    for w in weights {
-                        *w /= mass;
-                    }
-                }
-                out.fill(0.0);
-                let mut at = 0;
-                for part in parts {
-                    for (t, value) in part.head(heads.kv_heads + kv, hd).chunks_exact(hd).enumerate() {
-                        ahead(value);
-                        for (h, out) in out.chunks_exact_mut(hd).enumerate() {
-                            let w = weights[h * total + at + t];
-                            for (o, &v) in out.iter_mut().zip(value) {
-                                *o += w * v;
-                            }
-                        }
-                    }
-                    at += part.len;
-                }
-            }
-        },
-    );
 }

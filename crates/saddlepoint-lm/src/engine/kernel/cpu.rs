@@ -2,7 +2,7 @@
 
 use super::matmul::Threads;
 use super::{
-    AttentionPlan, HeadLayout, Kernels, Mat, MatMut, NarrowWeights, RowCotangent, RowState, Vocabulary,
+    AttentionPlan, HeadLayout, Kernels, Mat, MatMut, NarrowWeights, RowCotangent, RowState, Team, Vocabulary,
     attention, matmul, narrow, norm, rotary, softmax, swiglu,
 };
 
@@ -116,7 +116,15 @@ impl Kernels for Cpu {
         softmax::backward(chunk, logits, reference, rows, cotangents);
     }
 
-    fn narrow(&self, w: NarrowWeights<'_>, x: &[f32], m: usize, out: &mut [f32], accumulate: bool) {
-        narrow::narrow(w, x, m, out, accumulate);
+    fn narrow(
+        &self,
+        team: &Team<'_>,
+        w: NarrowWeights<'_>,
+        x: &[f32],
+        m: usize,
+        out: &mut [f32],
+        accumulate: bool,
+    ) {
+        narrow::narrow(team, w, x, m, out, accumulate);
     }
 }

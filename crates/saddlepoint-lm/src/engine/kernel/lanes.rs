@@ -99,6 +99,23 @@ pub(crate) fn max(x: &[f32]) -> f32 {
     acc.into_iter().fold(f32::NEG_INFINITY, |a, v| if v > a { v } else { a })
 }
 
+/// Largest magnitude; 0 of nothing.
+#[inline(always)]
+pub(crate) fn magnitude(x: &[f32]) -> f32 {
+    let mut acc = [0.0f32; LANES];
+    let chunks = x.chunks_exact(LANES);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for i in 0..LANES {
+            acc[i] = if chunk[i].abs() > acc[i] { chunk[i].abs() } else { acc[i] };
+        }
+    }
+    for (a, &v) in acc.iter_mut().zip(rest) {
+        *a = if v.abs() > *a { v.abs() } else { *a };
+    }
+    acc.into_iter().fold(0.0, |a, v| if v > a { v } else { a })
+}
+
 #[inline(always)]
 fn fold(mut acc: [f32; LANES]) -> f32 {
     let mut width = LANES;
@@ -118,8 +135,8 @@ pub(crate) fn prefetch<T>(address: *const T) {
     #[allow(unsafe_code, reason = "a prefetch is a hint: it accesses nothing and cannot fault")]
     // SAFETY: every x86-64 has the instruction.
     unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(address.cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = address;

@@ -8,6 +8,7 @@
     reason = "code inside `pulp::Arch::dispatch` is compiled for the instruction set only where it is inlined"
 )]
 
+mod attend;
 mod attention;
 mod cpu;
 mod lanes;
@@ -17,16 +18,18 @@ mod norm;
 mod rotary;
 mod softmax;
 mod swiglu;
+mod team;
 
 use std::fmt::Debug;
 
+pub(crate) use attend::{Cached, KEYS, attend};
 pub use attention::{AttentionPlan, HeadLayout};
-pub(crate) use attention::{Cached, attend};
 pub use cpu::Cpu;
 pub use matmul::{Mat, MatMut};
 pub use narrow::{NarrowWeights, Quantized};
 pub(crate) use softmax::log_sum_exp;
 pub use softmax::{RowCotangent, RowState, Vocabulary};
+pub use team::Team;
 
 /// What the engine asks of a device.
 pub trait Kernels: Debug + Send + Sync {
@@ -123,5 +126,13 @@ pub trait Kernels: Debug + Send + Sync {
 
     /// `out[m, n] (+)= sum_k w[n, k] x[m, k]` for few rows `m`: bound by reading `w` once. A row's result
     /// does not depend on how many other rows there are.
-    fn narrow(&self, w: NarrowWeights<'_>, x: &[f32], m: usize, out: &mut [f32], accumulate: bool);
+    fn narrow(
+        &self,
+        team: &Team<'_>,
+        w: NarrowWeights<'_>,
+        x: &[f32],
+        m: usize,
+        out: &mut [f32],
+        accumulate: bool,
+    );
 }

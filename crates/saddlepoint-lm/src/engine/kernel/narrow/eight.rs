@@ -1,0 +1,397 @@
+//! Weights of 8 bits against inputs of 16: integers, so that every instruction set gives the same bits.
+//!
+//! An input row is rounded to `2 top + 1` levels, of which the largest magnitude takes the last. `top` is chosen so
+//! that no sum of `k` products leaves 32 bits: `127 k top < 2^31`. For `k` up to 8,192 there are at least 4,000 levels
+//! where the weights have 255.
+
+use pulp::{Arch, Scalar, Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::super::lanes::{magnitude, prefetch};
+use super::{AHEAD, groups};
+
+/// Rows of a panel.
+pub(super) const PANEL: usize = 32;
+
+/// Eight-bit weights with one scale a row: `w[n, k] = scale[n] level[n, k]`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Quantized {
+    /// `[panels, pairs, PANEL, 2]`: two neighbours in a row, then the next row. Zeros fill the last panel and pair.
+    levels: Vec<i8>,
+    /// `[panels, PANEL]`
+    scales: Vec<f32>,
+}
+
+impl Quantized {
+    /// Rounds each row to the nearest of 255 levels, the largest magnitude at 127.
+    pub fn new(w: &[f32], columns: usize) -> Self {
+        let pairs = columns.div_ceil(2);
+        let panels = (w.len() / columns).div_ceil(PANEL);
+        let mut out = Self { levels: vec![0; panels * pairs * PANEL * 2], scales: vec![0.0; panels * PANEL] };
+        let own = out.levels.par_chunks_exact_mut(pairs * PANEL * 2);
+        (w.par_chunks(PANEL * columns), own, out.scales.par_chunks_exact_mut(PANEL))
+            .into_par_iter()
+            .for_each(|(w, levels, scales)| {
+                for (i, (row, scale)) in w.chunks_exact(columns).zip(scales).enumerate() {
+                    let top = row.iter().fold(0.0f32, |a, v| a.max(v.abs()));
+                    *scale = top / 127.0;
+                    let inverse = if top > 0.0 { 127.0 / top } else { 0.0 };
+                    for (pair, v) in levels.chunks_exact_mut(PANEL * 2).zip(row.chunks(2)) {
+                        for (level, &v) in pair[2 * i..].iter_mut().zip(v) {
+                            *level = (v * inverse).round() as i8;
+                        }
+                    }
+                }
+            });
+        out
+    }
+
+    /// The weights that the levels stand for, `[n, k]`.
+    #[cfg(test)]
+    pub(super) fn widened(&self, n: usize, k: usize) -> Vec<f32> {
+        let place = |row: usize, column: usize| {
+            ((row / PANEL * k.div_ceil(2) + column / 2) * PANEL + row % PANEL) * 2 + column % 2
+        };
+        (0..n * k).map(|i| f32::from(self.levels[place(i / k, i % k)]) * self.scales[i / k]).collect()
+    }
+}
+
+/// What an instruction set does with `ROWS` rows at a time.
+trait Integers: Copy {
+    const ROWS: usize;
+    /// Two integers of 16 bits for each row.
+    type Pairs: Copy;
+    /// A sum of 32 bits for each row.
+    type Sums: Copy;
+
+    fn zero(self) -> Self::Sums;
+    fn weights(self, pairs: &[i8]) -> Self::Pairs;
+    /// The same two integers for each row, the first in the low half.
+    fn input(self, pair: i32) -> Self::Pairs;
+    /// Adds the products of both.
+    fn add(self, sums: Self::Sums, w: Self::Pairs, x: Self::Pairs) -> Self::Sums;
+    fn read(self, sums: Self::Sums, out: &mut [i32; PANEL]);
+}
+
+impl Integers for Scalar {
+    const ROWS: usize = 1;
+    type Pairs = [i32; 2];
+    type Sums = i32;
+
+    fn zero(self) -> i32 {
+        0
+    }
+
+    #[inline(always)]
+    fn weights(self, pairs: &[i8]) -> [i32; 2] {
+        [pairs[0].into(), pairs[1].into()]
+    }
+
+    #[inline(always)]
+    fn input(self, pair: i32) -> [i32; 2] {
+        [(pair as i16).into(), pair >> 16]
+    }
+
+    #[inline(always)]
+    fn add(self, sums: i32, w: [i32; 2], x: [i32; 2]) -> i32 {
+        sums + w[0] * x[0] + w[1] * x[1]
+    }
+
+    fn read(self, sums: i32, out: &mut [i32; PANEL]) {
+        out[0] = sums;
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::{__m256i, __m512i};
+
+    use pulp::cast;
+    use pulp::x86::{V3, V4};
+
+    use super::{Integers, PANEL};
+
+    impl Integers for V3 {
+        const ROWS: usize = 8;
+        type Pairs = __m256i;
+        type Sums = __m256i;
+
+        #[inline(always)]
+        fn zero(self) -> __m256i {
+            self.avx._mm256_setzero_si256()
+        }
+
+        #[inline(always)]
+        fn weights(self, pairs: &[i8]) -> __m256i {
+            let pairs: [i8; 16] = *pairs.first_chunk().expect("eight rows");
+            self.avx2._mm256_cvtepi8_epi16(cast(pairs))
+        }
+
+        #[inline(always)]
+        fn input(self, pair: i32) -> __m256i {
+            self.avx._mm256_set1_epi32(pair)
+        }
+
+        #[inline(always)]
+        fn add(self, sums: __m256i, w: __m256i, x: __m256i) -> __m256i {
+            self.avx2._mm256_add_epi32(sums, self.avx2._mm256_madd_epi16(w, x))
+        }
+
+        #[inline(always)]
+        fn read(self, sums: __m256i, out: &mut [i32; PANEL]) {
+            out[..8].copy_from_slice(&cast::<_, [i32; 8]>(sums));
+        }
+    }
+
+    impl Integers for V4 {
+        const ROWS: usize = 16;
+        type Pairs = __m512i;
+        type Sums = __m512i;
+
+        #[inline(always)]
+        fn zero(self) -> __m512i {
+            self.avx512f._mm512_setzero_si512()
+        }
+
+        #[inline(always)]
+        fn weights(self, pairs: &[i8]) -> __m512i {
+            let pairs: [i8; 32] = *pairs.first_chunk().expect("sixteen rows");
+            self.avx512bw._mm512_cvtepi8_epi16(cast(pairs))
+        }
+
+        #[inline(always)]
+        fn input(self, pair: i32) -> __m512i {
+            self.avx512f._mm512_set1_epi32(pair)
+        }
+
+        #[inline(always)]
+        fn add(self, sums: __m512i, w: __m512i, x: __m512i) -> __m512i {
+            self.avx512f._mm512_add_epi32(sums, self.avx512bw._mm512_madd_epi16(w, x))
+        }
+
+        #[inline(always)]
+        fn read(self, sums: __m512i, out: &mut [i32; PANEL]) {
+            out[..16].copy_from_slice(&cast::<_, [i32; 16]>(sums));
+        }
+    }
+}
+
+/// The rounded rows of `x`.
+pub(super) struct Inputs {
+    pairs: usize,
+    /// What a level is, for each row.
+    scales: Vec<f32>,
+    groups: Vec<Group>,
+}
+
+/// One to eight rows: `[pairs, rows]`.
+struct Group {
+    first: usize,
+    rows: usize,
+    pairs: Vec<i32>,
+}
+
+impl Inputs {
+    pub(super) fn new(x: &[f32], k: usize) -> Self {
+        // Sixteen accumulators leave AVX-512 its other registers for what they take in, eight do so for AVX2.
+        let widest = if Arch::new().dispatch(Bits) == 512 { 8 } else { 4 };
+        let top = (i32::MAX / 127 / k as i32).min(i16::MAX.into()) as f32;
+        let (mut scales, mut levels) = (Vec::with_capacity(x.len() / k), vec![0; k.next_multiple_of(2)]);
+        let groups = groups(x.len() / k, widest).map(|(first, rows)| {
+            let mut pairs = vec![0; levels.len() / 2 * rows];
+            for (row, x) in x[first * k..].chunks_exact(k).take(rows).enumerate() {
+                scales.push(round(x, top, &mut levels));
+                for (pairs, pair) in pairs.chunks_exact_mut(rows).zip(levels.chunks_exact(2)) {
+                    pairs[row] = i32::from(pair[0]) & 0xffff | i32::from(pair[1]) << 16;
+                }
+            }
+            Group { first, rows, pairs }
+        });
+        Self { groups: groups.collect(), pairs: k.div_ceil(2), scales }
+    }
+}
+
+/// Width of a vector.
+struct Bits;
+
+impl WithSimd for Bits {
+    type Output = usize;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> usize {
+        8 * size_of::<S::u32s>()
+    }
+}
+
+/// Rounds a row to levels up to `top`; returns what a level is, not a number where the row has values that are none.
+fn round(x: &[f32], top: f32, out: &mut [i16]) -> f32 {
+    const MAGIC: f32 = 12_582_912.0; // 1.5 2^23: adding it rounds to an integer held in the low mantissa bits
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            let finite = x.iter().fold(true, |all, v| all & v.is_finite());
+            let largest = magnitude(x);
+            let inverse = if largest > 0.0 { top / largest } else { 0.0 };
+            for (o, &v) in out.iter_mut().zip(x) {
+                *o = (v * inverse + MAGIC).to_bits() as i16;
+            }
+            if finite { largest / top } else { f32::NAN }
+        },
+    )
+}
+
+/// The panels from row `first` on against all inputs; `out` has the part of each input's row that belongs to them.
+pub(super) fn product(
+    w: &Quantized,
+    first: usize,
+    inputs: &Inputs,
+    out: &mut [&mut [f32]],
+    accumulate: bool,
+) {
+    let arch = Arch::new();
+    let piece = Piece { w, first, inputs, out, accumulate };
+    match arch {
+        #[cfg(target_arch = "x86_64")]
+        Arch::V4(simd) => arch.dispatch(With(simd, piece)),
+        #[cfg(target_arch = "x86_64")]
+        Arch::V3(simd) => arch.dispatch(With(simd, piece)),
+        _ => arch.dispatch(With(Scalar::new(), piece)),
+    }
+}
+
+/// A piece with the instructions to compute it.
+struct With<'a, 'b, I>(I, Piece<'a, 'b>);
+
+impl<I: Integers> WithSimd for With<'_, '_, I> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, _: S) {
+        self.1.run(self.0);
+    }
+}
+
+/// A piece of a product.
+struct Piece<'a, 'b> {
+    w: &'a Quantized,
+    first: usize,
+    inputs: &'a Inputs,
+    out: &'a mut [&'b mut [f32]],
+    accumulate: bool,
+}
+
+impl Piece<'_, '_> {
+    #[inline(always)]
+    fn run<I: Integers>(&mut self, simd: I) {
+        for group in &self.inputs.groups {
+            for row in (0..self.out[0].len()).step_by(PANEL) {
+                match group.rows {
+                    8 => self.panel::<I, 8>(simd, row, group),
+                    4 => self.panel::<I, 4>(simd, row, group),
+                    2 => self.panel::<I, 2>(simd, row, group),
+                    _ => self.panel::<I, 1>(simd, row, group),
+                }
+            }
+        }
+    }
+
+    /// The panel whose first row is `row` of the piece against the `M` input rows of a group.
+    #[inline(always)]
+    fn panel<I: Integers, const M: usize>(&mut self, simd: I, row: usize, group: &Group) {
+        const VECTORS: usize = 2;
+        let from = self.first + row;
+        let bytes = self.inputs.pairs * 2;
+        let levels = &self.w.levels[from * bytes..(from + PANEL) * bytes];
+        let rows = PANEL.min(self.out[0].len() - row);
+        for part in (0..rows).step_by(VECTORS * I::ROWS) {
+            let mut sums = [[simd.zero(); M]; VECTORS];
+            for (levels, inputs) in levels.chunks_exact(PANEL * 2).zip(group.pairs.chunks_exact(M)) {
+                prefetch(levels.as_ptr().wrapping_add(AHEAD));
+                let own = &levels[2 * part..];
+                let mut w = [simd.weights(own); VECTORS];
+                for i in 1..VECTORS {
+                    w[i] = simd.weights(&own[2 * i * I::ROWS..]);
+                }
+                for m in 0..M {
+                    let x = simd.input(inputs[m]);
+                    for i in 0..VECTORS {
+                        sums[i][m] = simd.add(sums[i][m], w[i], x);
+                    }
+                }
+            }
+            for i in 0..VECTORS {
+                let at = part + i * I::ROWS;
+                for m in 0..M {
+                    let mut read = [0; PANEL];
+                    simd.read(sums[i][m], &mut read);
+                    let (input, end) = (group.first + m, rows.min(at + I::ROWS));
+                    let out = &mut self.out[input][row..][at.min(end)..end];
+                    let scales = &self.w.scales[from + at..];
+                    for ((o, &sum), &scale) in out.iter_mut().zip(&read).zip(scales) {
+                        let value = sum as f32 * (scale * self.inputs.scales[input]);
+                        *o = if self.accumulate { *o + value } else { value };
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_instruction_set_gives_the_same_bits() {
+        let (n, k, m) = (71, 101, 5);
+        let w: Vec<f32> = (0..n * k).map(|i| ((i * 89) % 255) as f32 - 127.3).collect();
+        let w = Quantized::new(&w, k);
+        let x: Vec<f32> = (0..m * k).map(|i| ((i * 37) % 101) as f32 - 49.7).collect();
+        let inputs = Inputs::new(&x, k);
+        let run = |run: &dyn Fn(&mut Piece<'_, '_>)| {
+            let mut out = vec![0.0f32; n * m];
+            let mut rows: Vec<&mut [f32]> = out.chunks_exact_mut(n).collect();
+            run(&mut Piece { w: &w, first: 0, inputs: &inputs, out: &mut rows, accumulate: false });
+            out.iter().map(|v| v.to_bits()).collect::<Vec<_>>()
+        };
+        let scalar = run(&|piece| piece.run(Scalar::new()));
+        #[cfg(target_arch = "x86_64")]
+        {
+            use pulp::x86::{V3, V4};
+            if let Some(simd) = V3::try_new() {
+                assert_eq!(run(&|piece| piece.run(simd)), scalar);
+            }
+            if let Some(simd) = V4::try_new() {
+                assert_eq!(run(&|piece| piece.run(simd)), scalar);
+            }
+        }
+        assert!(scalar.iter().any(|&bits| bits != 0));
+    }
+
+    #[test]
+    fn the_largest_sum_fits_and_what_is_no_number_stays_none() {
+        for k in [1, 3, 576, 100_000] {
+            let inputs = Inputs::new(&vec![-1e30; k], k);
+            let mut out = [0.0];
+            product(&Quantized::new(&vec![-127.0; k], k), 0, &inputs, &mut [&mut out[..]], false);
+            assert!((f64::from(out[0]) / (127e30 * k as f64) - 1.0).abs() < 1e-6, "{k} inputs: {}", out[0]);
+        }
+        for bad in [f32::NAN, f32::INFINITY] {
+            let mut out = [0.0];
+            let x = [[1.0; 39].as_slice(), &[bad]].concat();
+            let inputs = Inputs::new(&x, 40);
+            product(&Quantized::new(&[1.0; 40], 40), 0, &inputs, &mut [&mut out[..]], false);
+            assert!(out[0].is_nan());
+        }
+    }
+
+    #[test]
+    fn quantisation_errs_by_half_a_level_at_most() {
+        let (n, k) = (40, 65);
+        let w: Vec<f32> = (0..n * k).map(|i| ((i * 89) % 1001) as f32 / 500.0 - 1.0).collect();
+        let q = Quantized::new(&w, k);
+        for (i, (&v, near)) in w.iter().zip(q.widened(n, k)).enumerate() {
+            assert!((near - v).abs() <= 0.5001 * q.scales[i / k]);
+        }
+    }
+}
