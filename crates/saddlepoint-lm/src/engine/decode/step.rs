@@ -154,14 +154,15 @@ impl<'a> Step<'a> {
                 kernels.qk_norm(layout, &mut qkv, &q, &k, shape.norm_eps, &mut inv_qk);
             }
             kernels.rotary(layout, &mut qkv, &cos, &sin, false);
-            for (sequence, row) in sequences.iter_mut().zip(qkv.chunks_exact(width)) {
-                sequence.store(layer, &row[qw..]);
-            }
-            let group = qw / shape.kv_heads;
-            team.share(attended.chunks_exact_mut(group), |i, out| {
-                let (row, head) = (i / shape.kv_heads, i % shape.kv_heads);
-                let query = &qkv[row * width + head * group..][..group];
-                attend(shape.head_dim, query, sequences[row].parts(layer, head), out);
+            let rows = qkv.chunks_exact(width).zip(attended.chunks_exact_mut(qw));
+            team.share(sequences.iter_mut().zip(rows), |_, (sequence, (row, out))| {
+                let (queries, kv) = row.split_at(qw);
+                sequence.store(layer, kv);
+                let group = qw / shape.kv_heads;
+                let heads = queries.chunks_exact(group).zip(out.chunks_exact_mut(group));
+                for (head, (query, out)) in heads.enumerate() {
+                    attend(shape.head_dim, query, sequence.parts(layer, head), out);
+                }
             });
             self.product(team, self.weights.matrix(&places.o), &attended, m, &mut x, true);
             self.adapt(team, layer, Projection::O, &attended, m, &mut x);
