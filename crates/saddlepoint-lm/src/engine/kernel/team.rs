@@ -23,7 +23,7 @@ struct Desk {
     state: AtomicU64,
     next: AtomicUsize,
     dismissed: AtomicBool,
-    body: UnsafeCell<Option<*const Body<'static>>>,
+    body: UnsafeCell<Option<&'static Body<'static>>>,
     tasks: AtomicUsize,
 }
 
@@ -59,7 +59,7 @@ impl Desk {
                 let _counted = Counted(self);
                 #[allow(unsafe_code, reason = "the leader waits for all that are counted")]
                 // SAFETY: this follower is counted, so the leader has laid out a body and keeps it until it leaves.
-                let body = unsafe { (*self.body.get()).map(|body| &*body) };
+                let body = unsafe { *self.body.get() };
                 if let Some(body) = body {
                     self.work(body, self.tasks.load(Ordering::Relaxed));
                 }
@@ -153,7 +153,7 @@ impl Team<'_> {
         // SAFETY: no loop runs (there is one leader, on one thread, and `Running` ended the last one), so nobody reads
         // `body`; and `Running` lets no follower keep it beyond this call.
         unsafe {
-            *desk.body.get() = Some(std::mem::transmute::<*const Body<'_>, *const Body<'static>>(body));
+            *desk.body.get() = Some(std::mem::transmute::<&Body<'_>, &'static Body<'static>>(body));
         }
         desk.tasks.store(tasks, Ordering::Relaxed);
         desk.next.store(0, Ordering::Relaxed);
