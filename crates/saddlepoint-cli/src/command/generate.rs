@@ -1,6 +1,8 @@
 //! `saddle generate`.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use anstyle::Style;
@@ -114,16 +116,23 @@ impl Arguments {
         let asked: Vec<engine::Prompt> =
             prompts.iter().map(|prompt| engine::Prompt { ids: prompt.ids.clone(), samples }).collect();
         let streams = total == 1 && output.streams();
-        let mut live = Live::new(codec, &self.stop);
+        let mut lives: BTreeMap<(usize, usize), Live<'_>> = BTreeMap::new();
         let mut trouble = Ok(());
         let bar = Progress::new((total as u64).saturating_mul(most as u64), "generate", !streams);
         let mut count = 0;
         let drawn = Generator::new(&policy, config)?.run(&asked, Seed::new(self.seed), &mut |event| {
             count += 1;
             bar.set(count, "");
-            if streams && trouble.is_ok() {
-                trouble = piece(&live.push(event.id));
+            if !streams && self.stop.is_empty() {
+                return ControlFlow::Continue(());
             }
+            let live =
+                lives.entry((event.prompt, event.index)).or_insert_with(|| Live::new(codec, &self.stop));
+            let text = live.push(event.id);
+            if streams && trouble.is_ok() {
+                trouble = piece(&text);
+            }
+            if live.until.stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
         bar.finish();
         trouble?;
@@ -145,7 +154,7 @@ impl Arguments {
             }
         }
         if streams {
-            output.say(live.finish())?;
+            output.say(lives.into_values().map(Live::finish).collect::<String>())?;
         }
         Ok(Verdict::Done)
     }

@@ -29,7 +29,9 @@ pub(super) fn measures(summary: &Summary) -> Vec<Measure> {
     if let Some(evaluation) = &summary.evaluation {
         for (name, after) in evaluation.after.iter().filter(|(name, _)| !DESCRIBING.contains(&name.as_str()))
         {
-            let before = evaluation.before.get(name).and_then(Value::as_f64);
+            // A reward compares with the reference: where the policy still is the reference, it says nothing.
+            let idle = |value: f64| value == 0.0 && name.starts_with("rewards/");
+            let before = evaluation.before.get(name).and_then(Value::as_f64).filter(|&value| !idle(value));
             measures.push(Measure { name: format!("held-out {name}"), before, after: after.as_f64() });
         }
     }
@@ -47,17 +49,20 @@ mod tests {
         let summary = json!({
             "run_dir": "r", "steps": 30, "seconds": 1.0, "metrics": {"eval_loss": 9.0}, "model_step": 20,
             "samples": {"prompts": 8, "held_out": true, "accuracy_before": 0.5, "accuracy_after": 0.75},
-            "evaluation": {"before": {"loss": 2.0, "entropy": 3.0}, "after": {"loss": 1.5, "entropy": 2.5}},
+            "evaluation": {
+                "before": {"loss": 2.0, "entropy": 3.0, "rewards/accuracies": 0.0},
+                "after": {"loss": 1.5, "entropy": 2.5, "rewards/accuracies": 0.75},
+            },
         });
         let summary = serde_json::from_value(summary).expect("a summary");
-        let measure = |name: &str, before, after| Measure {
-            name: name.into(),
-            before: Some(before),
-            after: Some(after),
-        };
+        let measure = |name: &str, before, after| Measure { name: name.into(), before, after: Some(after) };
         assert_eq!(
             measures(&summary),
-            [measure("right samples of 8 held-out prompts", 0.5, 0.75), measure("held-out loss", 2.0, 1.5),]
+            [
+                measure("right samples of 8 held-out prompts", Some(0.5), 0.75),
+                measure("held-out loss", Some(2.0), 1.5),
+                measure("held-out rewards/accuracies", None, 0.75),
+            ]
         );
     }
 }

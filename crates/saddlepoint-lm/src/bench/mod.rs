@@ -3,6 +3,8 @@
 mod head;
 mod machine;
 
+use std::ops::ControlFlow;
+
 use saddlepoint_core::clock::Stopwatch;
 use saddlepoint_core::memory;
 use saddlepoint_core::seed::Seed;
@@ -225,7 +227,9 @@ pub fn generate(options: &Options) -> Result<Report> {
         ..GenerateConfig::default()
     };
     let mut generator = Generator::new(&policy, config)?;
-    let seconds = timed(runs, || generator.run(&prompts, Seed::new(1), &mut |_| ()).map(|_| ()))?;
+    let seconds = timed(runs, || {
+        generator.run(&prompts, Seed::new(1), &mut |_| ControlFlow::Continue(())).map(|_| ())
+    })?;
     let mut report = Report::new("generate", seconds, 8 * 64);
     let width = match options.weights {
         Weights::F32 => 4.0,

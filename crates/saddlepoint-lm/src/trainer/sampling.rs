@@ -1,5 +1,7 @@
 //! The policy's own samples: what it says, how often that is right, and how far it is from the reference.
 
+use std::ops::ControlFlow;
+
 use saddlepoint_core::seed::Seed;
 use serde::{Deserialize, Serialize};
 
@@ -46,7 +48,7 @@ impl Sampling {
         };
         let asked: Vec<Prompt> =
             prompts.iter().map(|ids| Prompt { ids: ids.to_vec(), samples: self.samples }).collect();
-        let drawn = Generator::new(policy, config)?.run(&asked, seed, &mut |_| {})?;
+        let drawn = Generator::new(policy, config)?.run(&asked, seed, &mut |_| ControlFlow::Continue(()))?;
         Ok(drawn
             .into_iter()
             .map(|sample| Drawn {

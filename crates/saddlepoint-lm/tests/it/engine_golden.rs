@@ -1,7 +1,7 @@
 //! The engine against transformers, PEFT and torch autograd on tiny random models of each family.
 //! `tests/golden/engine/README.md` says what the files hold.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
 
 use saddlepoint_core::seed::Seed;
@@ -250,7 +250,7 @@ fn check_greedy(policy: &Policy, golden: &Value, name: &str) {
     let config = GenerateConfig { max_new_tokens: 12, temperature: 0.0, ..GenerateConfig::default() };
     let asked = [Prompt { ids: prompt, samples: 3 }];
     let mut generator = Generator::new(policy, config).expect("a generator");
-    let samples = generator.run(&asked, Seed::new(1), &mut |_| ()).expect("samples");
+    let samples = generator.run(&asked, Seed::new(1), &mut |_| ControlFlow::Continue(())).expect("samples");
     assert_eq!(samples.len(), 3);
     for sample in samples {
         assert_eq!(sample.ids, ids(&golden["ids"]), "{name}");

@@ -1,9 +1,11 @@
 //! Invariances of the policy: threads, storage, accumulation, and what it refuses.
 
+use std::ops::ControlFlow;
+
 use saddlepoint_core::seed::Seed;
 use saddlepoint_lm::engine::{
-    Cotangent, Divergence, Forest, GenerateConfig, Generator, LoraConfig, Policy, Prompt, Reference, Setup,
-    Storage, Want, Weights,
+    Cotangent, Divergence, Finish, Forest, GenerateConfig, Generator, LoraConfig, Policy, Prompt, Reference,
+    Setup, Storage, TokenEvent, Want, Weights,
 };
 use saddlepoint_lm::model::ModelFolder;
 
@@ -107,7 +109,7 @@ fn a_sample_does_not_depend_on_its_batch_and_its_log_probabilities_are_the_polic
         };
         Generator::new(policy, config)
             .expect("a generator")
-            .run(&prompts, Seed::new(11), &mut |_| ())
+            .run(&prompts, Seed::new(11), &mut |_| ControlFlow::Continue(()))
             .expect("samples")
     };
     let all = draw(&policy, 8);
@@ -127,6 +129,26 @@ fn a_sample_does_not_depend_on_its_batch_and_its_log_probabilities_are_the_polic
 }
 
 #[test]
+fn a_caller_ends_a_sample_and_the_others_do_not_notice() {
+    let policy = policy("llama", false);
+    let asked = [Prompt { ids: vec![5, 6, 7], samples: 3 }];
+    let draw = |limit: usize| {
+        let config = GenerateConfig { max_new_tokens: 8, ..GenerateConfig::default() };
+        let mut seen = 0;
+        let mut on_token = |event: TokenEvent| {
+            seen += usize::from(event.index == 1);
+            if event.index == 1 && seen == limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let mut generator = Generator::new(&policy, config).expect("a generator");
+        generator.run(&asked, Seed::new(1), &mut on_token).expect("samples")
+    };
+    let (ended, whole) = (draw(3), draw(9));
+    assert_eq!((ended[1].ids.len(), ended[1].finish), (3, Finish::Stop));
+    assert_eq!(ended[1].ids[..], whole[1].ids[..3]);
+    assert_eq!((&ended[0], &ended[2]), (&whole[0], &whole[2]));
+}
+
+#[test]
 fn narrower_weights_stay_close() {
     let policy = policy("llama", false);
     let asked = [Prompt { ids: vec![5, 6, 7, 8], samples: 1 }];
@@ -135,7 +157,7 @@ fn narrower_weights_stay_close() {
             GenerateConfig { max_new_tokens: 1, temperature: 0.0, weights, ..GenerateConfig::default() };
         let samples = Generator::new(&policy, config)
             .expect("a generator")
-            .run(&asked, Seed::new(1), &mut |_| ())
+            .run(&asked, Seed::new(1), &mut |_| ControlFlow::Continue(()))
             .expect("samples");
         (samples[0].ids[0], samples[0].logps[0])
     };

@@ -7,6 +7,7 @@ mod step;
 mod weights;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use rand_chacha::ChaCha8Rng;
@@ -109,7 +110,7 @@ pub struct Prompt {
 /// Why a sample ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finish {
-    /// With a stop token.
+    /// With a stop token, or where the caller ended it.
     Stop,
     /// At `max_new_tokens`.
     Length,
@@ -184,7 +185,8 @@ impl<'a> Generator<'a> {
         Ok(Self { policy, weights: DecodeWeights::new(policy.decoder(), config.weights), config })
     }
 
-    /// Draws all samples, in the order of prompts and indices; `on_token` sees tokens as they come.
+    /// Draws all samples, in the order of prompts and indices; `on_token` sees tokens as they come and may end a
+    /// sample with one.
     ///
     /// # Errors
     /// A prompt is empty or has ids outside the vocabulary.
@@ -192,7 +194,7 @@ impl<'a> Generator<'a> {
         &mut self,
         prompts: &[Prompt],
         seed: Seed,
-        on_token: &mut dyn FnMut(TokenEvent),
+        on_token: &mut dyn FnMut(TokenEvent) -> ControlFlow<()>,
     ) -> Result<Vec<Sample>> {
         let vocab = self.policy.shape().vocab;
         for (i, prompt) in prompts.iter().enumerate() {
@@ -250,8 +252,8 @@ impl<'a> Generator<'a> {
             for (one, (id, logp)) in active.iter_mut().zip(draws) {
                 one.sample.ids.push(id);
                 one.sample.logps.push(logp);
-                on_token(TokenEvent { prompt: one.sample.prompt, index: one.sample.index, id });
-                if self.config.stop_ids.contains(&id) {
+                let event = TokenEvent { prompt: one.sample.prompt, index: one.sample.index, id };
+                if on_token(event).is_break() || self.config.stop_ids.contains(&id) {
                     one.sample.finish = Finish::Stop;
                 }
             }
