@@ -9,7 +9,7 @@ use super::adapter::Adapter;
 use super::arena::{Arena, Room};
 use super::decoder::{Decoder, Gradients, Prepared};
 use super::head::{Buffers, Head, Side};
-use super::kernel::{AttentionPlan, Cpu, Kernels, RowCotangent, RowState};
+use super::kernel::{AttentionPlan, Cpu, Kernels, PACKED_BYTES, RowCotangent, RowState};
 use super::rope::RopeTable;
 use super::weights::{Storage, Weights};
 use super::{Cotangent, Forest, LoraConfig, MemoryPlan, Shape, Stats, TensorSpec, Want, WeightSource};
@@ -165,6 +165,7 @@ impl Policy {
         let logits = Head::scratch(setup.max_rows, shape.vocab, reference);
         let waiting = if setup.lora.is_some() { (setup.max_rows * shape.vocab).min(KEPT) } else { 0 };
         plan.add("head", (gathered + logits + waiting) as u64 * 4);
+        plan.add("packed operands", (rayon::current_num_threads() * PACKED_BYTES) as u64);
         plan
     }
 

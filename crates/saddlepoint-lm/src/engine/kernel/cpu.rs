@@ -1,4 +1,4 @@
-//! The CPU: multi-versioned vector code, rayon, and the GEMM crate for wide products.
+//! The CPU: multi-versioned vector code and rayon.
 
 use super::matmul::Threads;
 use super::{

@@ -10,6 +10,7 @@
 
 mod attention;
 mod cpu;
+mod gemm;
 mod lanes;
 mod matmul;
 mod narrow;
@@ -23,6 +24,7 @@ use std::fmt::Debug;
 pub use attention::{AttentionPlan, HeadLayout};
 pub(crate) use attention::{Cached, attend};
 pub use cpu::Cpu;
+pub(crate) use gemm::PACKED_BYTES;
 pub use matmul::{Mat, MatMut};
 pub use narrow::{NarrowWeights, Quantized};
 pub(crate) use softmax::log_sum_exp;
