@@ -6,6 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
 use super::adapter::Adapter;
+use super::aligned::Aligned;
 use super::arena::{Arena, Room};
 use super::decoder::{Decoder, Gradients, Prepared};
 use super::head::{Buffers, Head, Side};
@@ -74,7 +75,7 @@ pub struct Policy {
     weights: Weights,
     adapter: Option<Adapter>,
     reference: Option<Weights>,
-    grads: Vec<f32>,
+    grads: Aligned,
     /// Whether gradients count as zero without having been cleared.
     fresh: bool,
     rope: RopeTable,
@@ -129,7 +130,7 @@ impl Policy {
             rope: RopeTable::new(&shape),
             kernels: Box::new(Cpu),
             reference: None,
-            grads: vec![0.0; trained],
+            grads: Aligned::new(trained),
             fresh: true,
             arena: None,
             head: Buffers::default(),

@@ -84,7 +84,7 @@ impl Kernels for Cpu {
         lse: &[f32],
         dout: &[f32],
         dqkv: &mut [f32],
-        scratch: &mut Vec<f32>,
+        scratch: &mut [f32],
     ) {
         attention::attention_backward(heads, plan, qkv, out, lse, dout, dqkv, scratch);
     }

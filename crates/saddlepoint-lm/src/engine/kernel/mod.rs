@@ -98,7 +98,7 @@ pub trait Kernels: Debug + Send + Sync {
         lse: &[f32],
         dout: &[f32],
         dqkv: &mut [f32],
-        scratch: &mut Vec<f32>,
+        scratch: &mut [f32],
     );
 
     /// `out = silu(gate) up` with `gate_up [N, 2 ffn]`.
