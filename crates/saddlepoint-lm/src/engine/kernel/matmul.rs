@@ -229,9 +229,54 @@ mod tests {
                 c
             };
             let all = rows(300);
-            for m in [2, 3, 7, 16, 17, 33, 64, 65, 129] {
+            for m in [1, 2, 3, 7, 16, 17, 33, 64, 65, 129] {
                 let some = rows(m);
                 assert!(some.iter().zip(&all).all(|(x, y)| x.to_bits() == y.to_bits()), "{m} rows, {n}x{k}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_sum_is_zero_and_an_empty_result_is_left_alone() {
+        let mut c = vec![2.0; 6];
+        matmul(MatMut::new(&mut c, 2, 3), Mat::new(&[], 2, 0), Mat::new(&[], 0, 3), 1.0, true, Threads::All);
+        assert_eq!(c, [2.0; 6]);
+        matmul(MatMut::new(&mut c, 2, 3), Mat::new(&[], 2, 0), Mat::new(&[], 0, 3), 1.0, false, Threads::All);
+        assert_eq!(c, [0.0; 6]);
+        matmul(
+            MatMut::new(&mut [], 0, 3),
+            Mat::new(&[], 0, 3),
+            Mat::new(&[1.0; 9], 3, 3),
+            1.0,
+            false,
+            Threads::All,
+        );
+    }
+
+    #[test]
+    fn nothing_beside_the_result_is_written() {
+        let (m, n, k, stride) = (13, 37, 20, 41);
+        let (a, b) = (filled(m * k, 1), filled(k * n, 2));
+        let mut wide = vec![7.0; m * stride];
+        let mut dense = vec![0.0; m * n];
+        let (a, b) = (Mat::new(&a, m, k), Mat::new(&b, k, n));
+        matmul(MatMut::strided(&mut wide, m, n, stride), a, b, 1.0, false, Threads::All);
+        matmul(MatMut::new(&mut dense, m, n), a, b, 1.0, false, Threads::All);
+        for (wide, dense) in wide.chunks_exact(stride).zip(dense.chunks_exact(n)) {
+            assert_eq!(&wide[..n], dense);
+            assert_eq!(wide[n..], [7.0; 4]);
+        }
+    }
+
+    #[test]
+    fn the_parts_of_the_threads_cover_the_result() {
+        for (m, n, depth) in
+            [(748, 576, 576), (3072, 576, 512), (748, 1536, 16), (9, 49_152, 576), (700, 16, 99)]
+        {
+            for workers in [1, 2, 3, 5, 16] {
+                let (rows, columns) = parts(m, n, depth, workers);
+                let count = m.div_ceil(rows) * n.div_ceil(columns);
+                assert!(count <= workers, "{m}x{n}x{depth}: {count} parts for {workers} threads");
             }
         }
     }

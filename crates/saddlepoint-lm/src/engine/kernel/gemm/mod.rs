@@ -19,7 +19,7 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use self::pack::Part;
-use self::tile::{Left, Out, Right, TALLEST, VECTORS};
+use self::tile::{LARGEST, Left, Out, Right};
 use super::matmul::{Mat, Values};
 
 /// Deepest piece that is summed in registers.
@@ -32,8 +32,8 @@ const GROUP: usize = 48;
 const FEW: usize = 64;
 /// Elements in a cache line.
 const LINE: usize = 16;
-/// Widest panel.
-const WIDEST: usize = 16 * VECTORS;
+/// Elements of the largest tile.
+const TILE: usize = LARGEST.0 * LARGEST.1 * LINE;
 
 /// Bytes of the packed operands of one thread.
 pub(crate) const PACKED_BYTES: usize = (BLOCK + GROUP * DEPTH + 2 * LINE) * size_of::<f32>();
@@ -113,7 +113,7 @@ impl WithSimd for Run<'_, '_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Run { product, packed } = self;
         let Product { b, rows, columns, accumulate, .. } = product.clone();
-        let width = VECTORS * S::F32_LANES;
+        let width = tile::shape::<S>().1 * S::F32_LANES;
         let depth = b.rows;
         let deep = depth.div_ceil(depth.div_ceil(DEPTH).max(1)).max(1);
         let panels = columns.len().div_ceil(width);
@@ -138,7 +138,8 @@ impl Product<'_> {
     #[inline(always)]
     fn block<S: Simd>(&self, simd: S, block: &Block, packed: &mut Packed) {
         let Self { a, b, .. } = self;
-        let (tall, width, deep) = (tile::rows::<S>(), VECTORS * S::F32_LANES, block.k.len());
+        let (tall, vectors) = tile::shape::<S>();
+        let (width, deep) = (vectors * S::F32_LANES, block.k.len());
         let n = block.columns.len();
         let b_there = b.in_order().filter(|_| block.rows.len() <= FEW);
         // Panels are read where they lie only if they have all their columns.
@@ -210,7 +211,7 @@ impl Product<'_> {
             return;
         }
         // The last vector goes beyond the columns: by way of a tile that has room for it.
-        let mut spare = [0.0f32; TALLEST * WIDEST];
+        let mut spare = [0.0f32; TILE];
         let row = vectors * S::F32_LANES;
         for (i, spare) in spare.chunks_exact_mut(row).take(rows).enumerate() {
             // SAFETY: row `i` of this part of `c`, which is exclusively ours.
@@ -243,5 +244,76 @@ fn pack_groups(a: Mat<'_>, k: Range<usize>, i: Range<usize>, tall: usize, out: &
     match a.values {
         Values::F32(data) => pack::groups(Part { data, along, across }, k, i, tall, out),
         Values::Bf16(data) => pack::groups(Part { data, along, across }, k, i, tall, out),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use half::bf16;
+
+    use super::*;
+
+    fn filled(n: usize, seed: u32) -> Vec<f32> {
+        let mut state = seed;
+        (0..n)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 8) as f32 / 8_388_608.0 - 1.0
+            })
+            .collect()
+    }
+
+    /// `c + 0.5 a b` with one set of instructions.
+    fn product(run: impl Fn(Run<'_, '_>), a: Mat<'_>, b: Mat<'_>, c: &[f32]) -> Vec<f32> {
+        let mut c = c.to_vec();
+        let (rows, columns) = (0..a.rows, 0..b.columns);
+        let target = Target { data: c.as_mut_ptr(), row_stride: b.columns };
+        let product = Product { c: target, a, b, rows, columns, scale: 0.5, accumulate: true };
+        run(Run { product, packed: &mut Packed::default() });
+        c
+    }
+
+    #[test]
+    fn every_instruction_set_agrees_with_three_loops() {
+        for (m, n, k) in [(1, 1, 1), (9, 50, 5), (3, 100, 40), (70, 49, 33), (50, 17, 800), (8, 48, 0)] {
+            let (a, b, c) = (filled(m * k, 1), filled(k * n, 2), filled(m * n, 3));
+            let narrow: Vec<bf16> = b.iter().map(|&v| bf16::from_f32(v)).collect();
+            let b: Vec<f32> = narrow.iter().map(|v| v.to_f32()).collect();
+            for turned in 0..8 {
+                let (ta, tb) = (turned & 1 > 0, turned & 2 > 0);
+                let a_view = if ta { Mat::new(&a, k, m).t() } else { Mat::new(&a, m, k) };
+                let b_of = |rows, columns| {
+                    if turned & 4 > 0 {
+                        Mat::bf16(&narrow, rows, columns)
+                    } else {
+                        Mat::new(&b, rows, columns)
+                    }
+                };
+                let b_view = if tb { b_of(n, k).t() } else { b_of(k, n) };
+                let exact = |i: usize, j: usize| -> f64 {
+                    let x = |l| f64::from(if ta { a[l * m + i] } else { a[i * k + l] });
+                    let y = |l| f64::from(if tb { b[j * k + l] } else { b[l * n + j] });
+                    f64::from(c[i * n + j]) + 0.5 * (0..k).map(|l| x(l) * y(l)).sum::<f64>()
+                };
+                let check = |name: &str, got: &[f32]| {
+                    for (at, &v) in got.iter().enumerate() {
+                        let want = exact(at / n, at % n);
+                        assert!((f64::from(v) - want).abs() < 1e-4, "{name} {m}x{n}x{k} {turned} at {at}");
+                    }
+                };
+                let widest = product(|run| pulp::Arch::new().dispatch(run), a_view, b_view, &c);
+                check("widest", &widest);
+                check("scalar", &product(|run| pulp::Scalar::new().vectorize(run), a_view, b_view, &c));
+                #[cfg(target_arch = "x86_64")]
+                if let Some(avx2) = pulp::x86::V3::try_new() {
+                    let got = product(|run| Simd::vectorize(avx2, run), a_view, b_view, &c);
+                    check("AVX2", &got);
+                    assert!(
+                        got.iter().zip(&widest).all(|(x, y)| x.to_bits() == y.to_bits()),
+                        "the same sums"
+                    );
+                }
+            }
+        }
     }
 }

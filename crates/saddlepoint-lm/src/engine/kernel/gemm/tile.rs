@@ -4,15 +4,13 @@ use pulp::Simd;
 
 use crate::engine::kernel::lanes::prefetch;
 
-/// Vectors in a row of a tile.
-pub(super) const VECTORS: usize = 3;
-/// Most rows of a tile.
-pub(super) const TALLEST: usize = 8;
+/// Most rows and most vectors in a row of a tile.
+pub(super) const LARGEST: (usize, usize) = (8, 3);
 
-/// Rows of a tile: with 32 registers, 24 hold sums, three a row of the right operand and one an element of the
-/// left one; with 16 registers, 12 hold sums.
-pub(super) const fn rows<S: Simd>() -> usize {
-    if S::REGISTER_COUNT >= 32 { TALLEST } else { TALLEST / 2 }
+/// Rows of a tile and vectors in a row: of 32 registers 24 hold sums, three a row of the right operand and one an
+/// element of the left one; of 16 registers, twelve, two and one.
+pub(super) const fn shape<S: Simd>() -> (usize, usize) {
+    if S::REGISTER_COUNT >= 32 { LARGEST } else { (6, 2) }
 }
 
 /// Rows of the left operand: element `k` of row `i` is at `data + i row + k column`.
@@ -39,7 +37,7 @@ pub(super) struct Out {
     pub(super) accumulate: bool,
 }
 
-/// `rows` rows of at most [`VECTORS`] whole vectors: `out = scale left right`, or `out += scale left right`.
+/// `rows` rows of at most as many whole vectors as [`shape`] says: `out = scale left right`, or `out += scale left right`.
 ///
 /// Every element is one chain of multiply-adds over ascending `k`, whatever tile it lies in.
 ///
@@ -62,15 +60,17 @@ pub(super) unsafe fn tiles<S: Simd>(
         // SAFETY: the caller's promise, for a part of the rows.
         let done = unsafe {
             match (rest, vectors) {
-                (8.., 3) if S::REGISTER_COUNT >= 32 => tile::<S, 8, 3>(simd, depth, left, right, out),
+                (8.., 3) => tile::<S, 8, 3>(simd, depth, left, right, out),
                 (4.., 3) => tile::<S, 4, 3>(simd, depth, left, right, out),
                 (2.., 3) => tile::<S, 2, 3>(simd, depth, left, right, out),
                 (_, 3) => tile::<S, 1, 3>(simd, depth, left, right, out),
-                (8.., 2) if S::REGISTER_COUNT >= 32 => tile::<S, 8, 2>(simd, depth, left, right, out),
+                (8.., 2) => tile::<S, 8, 2>(simd, depth, left, right, out),
+                (6.., 2) => tile::<S, 6, 2>(simd, depth, left, right, out),
                 (4.., 2) => tile::<S, 4, 2>(simd, depth, left, right, out),
                 (2.., 2) => tile::<S, 2, 2>(simd, depth, left, right, out),
                 (_, 2) => tile::<S, 1, 2>(simd, depth, left, right, out),
                 (8.., _) => tile::<S, 8, 1>(simd, depth, left, right, out),
+                (6.., _) => tile::<S, 6, 1>(simd, depth, left, right, out),
                 (4.., _) => tile::<S, 4, 1>(simd, depth, left, right, out),
                 (2.., _) => tile::<S, 2, 1>(simd, depth, left, right, out),
                 _ => tile::<S, 1, 1>(simd, depth, left, right, out),
