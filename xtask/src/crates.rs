@@ -9,10 +9,8 @@ const ORDER: [&str; 8] = ["core", "opt", "rl", "lm", "apps", "dash", "cli", "py"
 const DASH_MAY_USE: &str = "core";
 
 /// Libraries that stay behind one wall, with the directories that may name them.
-pub(crate) const RESERVED: [(&str, &[&str]); 7] = [
+pub(crate) const RESERVED: [(&str, &[&str]); 5] = [
     ("gemm", &["crates/saddlepoint-lm/src/engine"]),
-    ("gemm-common", &["crates/saddlepoint-lm/src/engine"]),
-    ("gemm-f32", &["crates/saddlepoint-lm/src/engine"]),
     ("pulp", &["crates/saddlepoint-lm/src/engine", "crates/saddlepoint-opt/src"]),
     ("faer", &["crates/saddlepoint-opt/src/linalg"]),
     ("tokio", &["crates/saddlepoint-dash", "crates/saddlepoint-cli"]),
@@ -86,7 +84,7 @@ mod tests {
 
     #[test]
     fn reserved_libraries_stay_behind_their_wall() {
-        assert!(of("saddlepoint-lm", &["gemm-f32", "pulp"]).is_empty());
+        assert!(of("saddlepoint-lm", &["pulp"]).is_empty());
         let told = "saddlepoint-cli: must not depend on gemm, kept to crates/saddlepoint-lm/src/engine";
         assert_eq!(of("saddlepoint-cli", &["gemm", "tokio"]), [told]);
     }

@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::Shape;
+use super::aligned::Aligned;
 use super::kernel::{AttentionPlan, HeadLayout};
 
 /// What one pass may keep.
@@ -23,29 +24,29 @@ pub(crate) struct Room {
 #[derive(Debug)]
 pub(crate) struct Arena {
     pub(crate) room: Room,
-    pub(crate) x: Vec<f32>,
-    pub(crate) inv1: Vec<f32>,
+    pub(crate) x: Aligned,
+    pub(crate) inv1: Aligned,
     /// Projections before QK-norm (Qwen3 only).
-    pub(crate) raw: Vec<f32>,
-    pub(crate) inv_qk: Vec<f32>,
-    pub(crate) qkv: Vec<f32>,
-    pub(crate) attended: Vec<f32>,
-    pub(crate) lse: Vec<f32>,
-    pub(crate) mid: Vec<f32>,
-    pub(crate) inv2: Vec<f32>,
-    pub(crate) gate_up: Vec<f32>,
+    pub(crate) raw: Aligned,
+    pub(crate) inv_qk: Aligned,
+    pub(crate) qkv: Aligned,
+    pub(crate) attended: Aligned,
+    pub(crate) lse: Aligned,
+    pub(crate) mid: Aligned,
+    pub(crate) inv2: Aligned,
+    pub(crate) gate_up: Aligned,
     /// Low-rank activations `x A^T`.
-    pub(crate) low: Vec<f32>,
-    pub(crate) h: Vec<f32>,
-    pub(crate) act: Vec<f32>,
-    pub(crate) dx: Vec<f32>,
-    pub(crate) dh: Vec<f32>,
-    pub(crate) dqkv: Vec<f32>,
-    pub(crate) dattended: Vec<f32>,
-    pub(crate) dact: Vec<f32>,
-    pub(crate) dgate_up: Vec<f32>,
-    pub(crate) dlow: Vec<f32>,
-    pub(crate) attention: Vec<f32>,
+    pub(crate) low: Aligned,
+    pub(crate) h: Aligned,
+    pub(crate) act: Aligned,
+    pub(crate) dx: Aligned,
+    pub(crate) dh: Aligned,
+    pub(crate) dqkv: Aligned,
+    pub(crate) dattended: Aligned,
+    pub(crate) dact: Aligned,
+    pub(crate) dgate_up: Aligned,
+    pub(crate) dlow: Aligned,
+    pub(crate) attention: Aligned,
 }
 
 pub(crate) fn heads(shape: &Shape) -> HeadLayout {
@@ -83,8 +84,8 @@ fn sizes(shape: &Shape, room: Room) -> [usize; 21] {
 }
 
 /// Zeroes memory from all threads, so that pages are there before the first step.
-fn touched(len: usize) -> Vec<f32> {
-    let mut out = vec![0.0f32; len];
+fn touched(len: usize) -> Aligned {
+    let mut out = Aligned::new(len);
     out.par_chunks_mut(1 << 16).for_each(|part| {
         for page in part.chunks_mut(1024) {
             // A plain zero would be optimised away on memory that is known to be zero.

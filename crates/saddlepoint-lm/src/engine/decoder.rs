@@ -98,14 +98,13 @@ impl Decoder<'_> {
         let (n, d, ffn, cap) = (batch.tokens.len(), shape.hidden, shape.ffn, arena.room.tokens);
         let (qw, width, layout) = (shape.q_width(), shape.qkv_width(), heads(shape));
         let at = |w: usize| slot * cap * w..slot * cap * w + n * w;
-        let mut wide = Vec::new();
         let h = &mut arena.h[..n * d];
         let low = &mut arena.low[slot * cap * arena.room.lora..][..n * arena.room.lora];
 
         let x = &arena.x[from * cap * d..][..n * d];
         kernels.rms_norm(x, &weights.vector(&places.norm1), shape.norm_eps, h, &mut arena.inv1[at(1)]);
         let qkv = &mut arena.qkv[at(width)];
-        self.product(qkv, width, h, d, &places.qkv, &mut wide, false);
+        self.product(qkv, width, h, d, &places.qkv, false);
         if let Some(bias) = &places.bias {
             kernels.add_bias(qkv, &weights.vector(bias));
         }
@@ -121,12 +120,12 @@ impl Decoder<'_> {
 
         let mid = &mut arena.mid[at(d)];
         mid.copy_from_slice(x);
-        self.product(mid, d, attended, qw, &places.o, &mut wide, true);
+        self.product(mid, d, attended, qw, &places.o, true);
         self.adapt(layer, Projection::O, mid, d, attended, qw, low);
 
         kernels.rms_norm(mid, &weights.vector(&places.norm2), shape.norm_eps, h, &mut arena.inv2[at(1)]);
         let gate_up = &mut arena.gate_up[at(2 * ffn)];
-        self.product(gate_up, 2 * ffn, h, d, &places.gate_up, &mut wide, false);
+        self.product(gate_up, 2 * ffn, h, d, &places.gate_up, false);
         self.adapt(layer, Projection::GateUp, gate_up, 2 * ffn, h, d, low);
         if to.is_none() && self.adapter.is_none_or(|a| a.group(layer, Projection::Down).parts.is_empty()) {
             return;
@@ -140,23 +139,14 @@ impl Decoder<'_> {
         };
         let out = &mut arena.x[to * cap * d..][..n * d];
         out.copy_from_slice(mid);
-        self.product(out, d, act, ffn, &places.down, &mut wide, true);
+        self.product(out, d, act, ffn, &places.down, true);
         self.adapt(layer, Projection::Down, out, d, act, ffn, low);
     }
 
     /// `y (+)= x W^T`.
-    fn product(
-        self,
-        y: &mut [f32],
-        out: usize,
-        x: &[f32],
-        input: usize,
-        w: &Range<usize>,
-        wide: &mut Vec<f32>,
-        accumulate: bool,
-    ) {
+    fn product(self, y: &mut [f32], out: usize, x: &[f32], input: usize, w: &Range<usize>, accumulate: bool) {
         let n = x.len() / input;
-        let w = Mat::new(self.weights.matrix(w, wide), out, input);
+        let w = self.weights.mat(w, input);
         self.kernels.matmul(MatMut::new(y, n, out), Mat::new(x, n, input), w.t(), 1.0, accumulate);
     }
 
@@ -234,7 +224,6 @@ impl Decoder<'_> {
         let (n, d, ffn, cap) = (batch.tokens.len(), shape.hidden, shape.ffn, arena.room.tokens);
         let (qw, width, layout) = (shape.q_width(), shape.qkv_width(), heads(shape));
         let at = |w: usize| slot * cap * w..slot * cap * w + n * w;
-        let mut wide = Vec::new();
         let (h, dh, dx) = (&mut arena.h[..n * d], &mut arena.dh[..n * d], &mut arena.dx[..n * d]);
         let low = &arena.low[slot * cap * arena.room.lora..][..n * arena.room.lora];
         let dlow = &mut arena.dlow[..n * arena.room.lora];
@@ -242,7 +231,7 @@ impl Decoder<'_> {
         let gate_up = &arena.gate_up[at(2 * ffn)];
         let (act, dact) = (&mut arena.act[..n * ffn], &mut arena.dact[..n * ffn]);
         kernels.swiglu(gate_up, ffn, act);
-        self.product_backward(dact, dx, d, act, ffn, &places.down, &mut wide, grads);
+        self.product_backward(dact, dx, d, act, ffn, &places.down, grads);
         self.adapt_backward(layer, Projection::Down, dact, dx, d, act, ffn, low, dlow, grads);
         let dgate_up = &mut arena.dgate_up[..n * 2 * ffn];
         kernels.swiglu_backward(gate_up, ffn, dact, dgate_up);
@@ -250,13 +239,13 @@ impl Decoder<'_> {
         let mid = &arena.mid[at(d)];
         let norm2 = weights.vector(&places.norm2);
         kernels.rms_norm_again(mid, &norm2, &arena.inv2[at(1)], h);
-        self.product_backward(dh, dgate_up, 2 * ffn, h, d, &places.gate_up, &mut wide, grads);
+        self.product_backward(dh, dgate_up, 2 * ffn, h, d, &places.gate_up, grads);
         self.adapt_backward(layer, Projection::GateUp, dh, dgate_up, 2 * ffn, h, d, low, dlow, grads);
         kernels.rms_norm_backward(mid, &norm2, &arena.inv2[at(1)], dh, dx, grads.base(&places.norm2));
 
         let attended = &arena.attended[at(qw)];
         let dattended = &mut arena.dattended[..n * qw];
-        self.product_backward(dattended, dx, d, attended, qw, &places.o, &mut wide, grads);
+        self.product_backward(dattended, dx, d, attended, qw, &places.o, grads);
         self.adapt_backward(layer, Projection::O, dattended, dx, d, attended, qw, low, dlow, grads);
         let dqkv = &mut arena.dqkv[..n * width];
         let (qkv, lse) = (&arena.qkv[at(width)], &arena.lse[at(shape.heads)]);
@@ -284,7 +273,7 @@ impl Decoder<'_> {
         let x = &arena.x[layer * cap * d..][..n * d];
         let norm1 = weights.vector(&places.norm1);
         kernels.rms_norm_again(x, &norm1, &arena.inv1[at(1)], h);
-        self.product_backward(dh, dqkv, width, h, d, &places.qkv, &mut wide, grads);
+        self.product_backward(dh, dqkv, width, h, d, &places.qkv, grads);
         self.adapt_backward(layer, Projection::Qkv, dh, dqkv, width, h, d, low, dlow, grads);
         kernels.rms_norm_backward(x, &norm1, &arena.inv1[at(1)], dh, dx, grads.base(&places.norm1));
     }
@@ -298,12 +287,11 @@ impl Decoder<'_> {
         x: &[f32],
         input: usize,
         w: &Range<usize>,
-        wide: &mut Vec<f32>,
         grads: &mut Gradients<'_>,
     ) {
         let n = x.len() / input;
         let dy = Mat::new(dy, n, out);
-        let weights = Mat::new(self.weights.matrix(w, wide), out, input);
+        let weights = self.weights.mat(w, input);
         self.kernels.matmul(MatMut::new(dx, n, input), dy, weights, 1.0, false);
         if grads.full {
             let dw = MatMut::new(&mut grads.values[w.clone()], out, input);

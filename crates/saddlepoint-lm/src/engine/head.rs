@@ -25,7 +25,6 @@ pub(crate) struct Side<'a> {
 pub(crate) struct Buffers {
     logits: Vec<f32>,
     reference: Vec<f32>,
-    wide: Vec<f32>,
 }
 
 /// What the head computes with.
@@ -59,7 +58,7 @@ impl Head<'_> {
     fn sweep(&self, buffers: &mut Buffers, mut logits: Logits<'_>, mut visit: impl FnMut(Tile<'_>)) {
         let d = self.hidden;
         let rows = self.policy.hidden.len() / d;
-        let Buffers { logits: own, reference, wide } = buffers;
+        let Buffers { logits: own, reference } = buffers;
         for start in (0..rows).step_by(ROWS) {
             let end = (start + ROWS).min(rows);
             let n = end - start;
@@ -74,11 +73,11 @@ impl Head<'_> {
                 };
                 let hidden = start * d..end * d;
                 if !there {
-                    self.product(self.policy, hidden.clone(), first, columns, out, wide);
+                    self.product(self.policy, hidden.clone(), first, columns, out);
                 }
                 let reference = self.reference.map(|side| {
                     let out = room(reference, n * columns);
-                    self.product(side, hidden, first, columns, out, wide);
+                    self.product(side, hidden, first, columns, out);
                     &*out
                 });
                 visit(Tile { rows: start..end, first, columns, logits: out, reference });
@@ -87,19 +86,11 @@ impl Head<'_> {
     }
 
     /// One tile of logits.
-    fn product(
-        &self,
-        side: Side<'_>,
-        own: Range<usize>,
-        first: usize,
-        columns: usize,
-        out: &mut [f32],
-        wide: &mut Vec<f32>,
-    ) {
+    fn product(&self, side: Side<'_>, own: Range<usize>, first: usize, columns: usize, out: &mut [f32]) {
         let d = self.hidden;
         let n = own.len() / d;
         let start = side.weights.places.head.start + first * d;
-        let w = Mat::new(side.weights.matrix(&(start..start + columns * d), wide), columns, d);
+        let w = side.weights.mat(&(start..start + columns * d), d);
         let x = Mat::new(&side.hidden[own], n, d);
         self.kernels.matmul(MatMut::new(out, n, columns), x, w.t(), 1.0, false);
     }
@@ -145,7 +136,6 @@ impl Head<'_> {
         if let (0, false, Some(dw)) = (states.len(), accumulate, dweights.as_deref_mut()) {
             dw.fill(0.0);
         }
-        let mut wide = Vec::new();
         self.sweep(buffers, kept.map_or(Logits::Passing, Logits::Kept), |tile| {
             let Tile { rows, first, columns, logits, reference } = tile;
             let n = rows.len();
@@ -159,8 +149,7 @@ impl Head<'_> {
             );
             let dz = Mat::new(logits, n, columns);
             let start = self.policy.weights.places.head.start + first * d;
-            let w =
-                Mat::new(self.policy.weights.matrix(&(start..start + columns * d), &mut wide), columns, d);
+            let w = self.policy.weights.mat(&(start..start + columns * d), d);
             let own = rows.start * d..rows.end * d;
             self.kernels.matmul(MatMut::new(&mut dhidden[own.clone()], n, d), dz, w, 1.0, first > 0);
             if let Some(dw) = dweights.as_deref_mut() {
@@ -180,9 +169,7 @@ impl Head<'_> {
             let Tile { rows, first, columns, logits, .. } = tile;
             let dz = Mat::new(logits, rows.len(), columns);
             let start = self.policy.weights.places.head.start + first * d;
-            let mut wide = Vec::new();
-            let w =
-                Mat::new(self.policy.weights.matrix(&(start..start + columns * d), &mut wide), columns, d);
+            let w = self.policy.weights.mat(&(start..start + columns * d), d);
             let own = rows.start * d..rows.end * d;
             self.kernels.matmul(MatMut::new(&mut dhidden[own.clone()], rows.len(), d), dz, w, 1.0, first > 0);
             let part = MatMut::new(&mut dweights[first * d..(first + columns) * d], columns, d);

@@ -4,6 +4,7 @@
 //! `V` vocabulary. Matrices are row-major; weights are `[out, in]` as in Hugging Face files.
 
 mod adapter;
+mod aligned;
 mod arena;
 mod decode;
 mod decoder;

@@ -6,10 +6,11 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
 use super::adapter::Adapter;
+use super::aligned::Aligned;
 use super::arena::{Arena, Room};
 use super::decoder::{Decoder, Gradients, Prepared};
 use super::head::{Buffers, Head, Side};
-use super::kernel::{AttentionPlan, Cpu, Kernels, RowCotangent, RowState};
+use super::kernel::{AttentionPlan, Cpu, Kernels, PACKED_BYTES, RowCotangent, RowState};
 use super::rope::RopeTable;
 use super::weights::{Storage, Weights};
 use super::{Cotangent, Forest, LoraConfig, MemoryPlan, Shape, Stats, TensorSpec, Want, WeightSource};
@@ -74,7 +75,7 @@ pub struct Policy {
     weights: Weights,
     adapter: Option<Adapter>,
     reference: Option<Weights>,
-    grads: Vec<f32>,
+    grads: Aligned,
     /// Whether gradients count as zero without having been cleared.
     fresh: bool,
     rope: RopeTable,
@@ -129,7 +130,7 @@ impl Policy {
             rope: RopeTable::new(&shape),
             kernels: Box::new(Cpu),
             reference: None,
-            grads: vec![0.0; trained],
+            grads: Aligned::new(trained),
             fresh: true,
             arena: None,
             head: Buffers::default(),
@@ -165,6 +166,7 @@ impl Policy {
         let logits = Head::scratch(setup.max_rows, shape.vocab, reference);
         let waiting = if setup.lora.is_some() { (setup.max_rows * shape.vocab).min(KEPT) } else { 0 };
         plan.add("head", (gathered + logits + waiting) as u64 * 4);
+        plan.add("packed operands", (rayon::current_num_threads() * PACKED_BYTES) as u64);
         plan
     }
 

@@ -6,6 +6,7 @@ use std::ops::Range;
 use half::bf16;
 use rayon::prelude::*;
 
+use super::kernel::Mat;
 use super::{Shape, TensorSpec, WeightSource};
 use crate::Result;
 
@@ -15,7 +16,7 @@ pub enum Storage {
     /// 32-bit floats.
     #[default]
     F32,
-    /// Matrices as bf16 (half the memory), widened when used; arithmetic stays `f32`.
+    /// Matrices as bf16 (half the memory), widened as products read them; arithmetic stays `f32`.
     Bf16,
 }
 
@@ -166,6 +167,15 @@ impl Weights {
                     .for_each(|(o, v)| *o = v.to_f32());
                 wide
             }
+        }
+    }
+
+    /// A matrix `[rows, columns]`, as stored.
+    pub(crate) fn mat(&self, range: &Range<usize>, columns: usize) -> Mat<'_> {
+        let rows = range.len() / columns;
+        match &self.store {
+            Store::F32(all) => Mat::new(&all[range.clone()], rows, columns),
+            Store::Bf16 { matrices, .. } => Mat::bf16(&matrices[range.clone()], rows, columns),
         }
     }
 

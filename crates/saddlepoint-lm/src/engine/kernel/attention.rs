@@ -190,14 +190,14 @@ pub(crate) fn attention_backward(
     lse: &[f32],
     dout: &[f32],
     dqkv: &mut [f32],
-    scratch: &mut Vec<f32>,
+    scratch: &mut [f32],
 ) {
     let hd = heads.head_dim;
     let tokens = plan.trees.last().map_or(0, |tree| tree.tokens.end);
-    scratch.resize(AttentionPlan::scratch(heads, tokens), 0.0);
+    let scratch = &mut scratch[..AttentionPlan::scratch(heads, tokens)];
     // One task a tree and query head, each with dq, dk, dv of its own: no two tasks write the same place.
     let mut tasks = Vec::with_capacity(plan.trees.len() * heads.heads);
-    let mut rest = &mut scratch[..];
+    let mut rest = &mut *scratch;
     for tree in &plan.trees {
         for h in 0..heads.heads {
             let (own, after) = rest.split_at_mut(3 * tree.tokens.len() * hd);

@@ -1,4 +1,4 @@
-//! The CPU: multi-versioned vector code, rayon, and the GEMM crate for wide products.
+//! The CPU: multi-versioned vector code and rayon.
 
 use super::matmul::Threads;
 use super::{
@@ -84,7 +84,7 @@ impl Kernels for Cpu {
         lse: &[f32],
         dout: &[f32],
         dqkv: &mut [f32],
-        scratch: &mut Vec<f32>,
+        scratch: &mut [f32],
     ) {
         attention::attention_backward(heads, plan, qkv, out, lse, dout, dqkv, scratch);
     }

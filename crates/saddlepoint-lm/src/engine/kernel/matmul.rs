@@ -1,17 +1,27 @@
-//! Matrix products: strided views and the call into the GEMM crate.
+//! Matrix products: strided views, and how a product is divided among threads.
 
 use std::ops::Range;
 
+use half::bf16;
 use rayon::prelude::*;
+
+use super::gemm::{Product, Target};
+
+/// Elements as they are stored.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Values<'a> {
+    F32(&'a [f32]),
+    Bf16(&'a [bf16]),
+}
 
 /// A matrix that is read: any row and column stride.
 #[derive(Debug, Clone, Copy)]
 pub struct Mat<'a> {
-    data: &'a [f32],
-    rows: usize,
-    columns: usize,
-    row_stride: usize,
-    column_stride: usize,
+    pub(super) values: Values<'a>,
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    pub(super) row_stride: usize,
+    pub(super) column_stride: usize,
 }
 
 impl<'a> Mat<'a> {
@@ -23,12 +33,13 @@ impl<'a> Mat<'a> {
     /// Rows `row_stride` elements apart.
     pub fn strided(data: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
         check(data.len(), rows, columns, row_stride);
-        Self { data, rows, columns, row_stride, column_stride: 1 }
+        Self { values: Values::F32(data), rows, columns, row_stride, column_stride: 1 }
     }
 
-    /// A range of its columns.
-    fn columns(self, columns: Range<usize>) -> Self {
-        Self { data: &self.data[columns.start * self.column_stride..], columns: columns.len(), ..self }
+    /// A dense row-major matrix of bf16, which a product widens as it reads.
+    pub fn bf16(data: &'a [bf16], rows: usize, columns: usize) -> Self {
+        check(data.len(), rows, columns, columns);
+        Self { values: Values::Bf16(data), rows, columns, row_stride: columns, column_stride: 1 }
     }
 
     /// The transpose.
@@ -40,6 +51,14 @@ impl<'a> Mat<'a> {
             row_stride: self.column_stride,
             column_stride: self.row_stride,
             ..self
+        }
+    }
+
+    /// Its elements, if they are `f32` and those of a row are neighbours.
+    pub(super) fn in_order(self) -> Option<&'a [f32]> {
+        match self.values {
+            Values::F32(data) if self.column_stride == 1 => Some(data),
+            _ => None,
         }
     }
 }
@@ -78,126 +97,52 @@ pub(crate) enum Threads {
     All,
 }
 
-/// Deepest product that the GEMM crate sums in one piece; deeper ones it cuts into equal pieces.
-const DEPTH: usize = 512;
-/// Widest left operand that the GEMM crate rearranges on one thread before the others start.
-const PREPACKED: usize = 1024;
-/// Columns of its kernel.
-const COLUMNS: usize = 64;
+/// Multiply-adds that are not worth a second thread.
+const SMALL: usize = 1 << 18;
+/// Depth up to which a product is bound by writing its result: threads get rows, and with them whole pages.
+const SHALLOW: usize = 64;
 
 /// `c = scale a b`, or `c += scale a b` with `accumulate`.
 ///
-/// Each element is summed over ascending `k` in pieces of at most [`DEPTH`], for two rows of `c` or more in an
-/// order that does not depend on how many there are. The GEMM crate has two exceptions for small results, which
-/// are not left to it: it sums them in vector lanes where both operands are contiguous along `k`, and cuts at
-/// [`DEPTH`] unevenly.
+/// Each element is summed over ascending `k` in an order that depends on the depth alone: neither the other rows and
+/// columns nor the number of threads change a bit of it.
 #[allow(clippy::needless_pass_by_value, reason = "a view is made for one product")]
 pub(crate) fn matmul(c: MatMut<'_>, a: Mat<'_>, b: Mat<'_>, scale: f32, accumulate: bool, threads: Threads) {
     assert_eq!((c.rows, c.columns, a.columns), (a.rows, b.columns, b.rows), "shapes of a matrix product");
-    if c.rows == 0 || c.columns == 0 {
-        return;
-    }
-    let target =
-        Target { data: c.data.as_mut_ptr(), rows: c.rows, columns: c.columns, row_stride: c.row_stride };
-    let deep = b.row_stride == 1 && b.column_stride != 1;
-    let workers = rayon::current_num_threads();
-    if deep && threads == Threads::All && workers > 1 && c.columns <= PREPACKED && c.columns > COLUMNS {
-        // Every thread rearranges its own columns.
-        let step = c.columns.div_ceil(workers).next_multiple_of(COLUMNS);
-        (0..c.columns.div_ceil(step)).into_par_iter().for_each(|part| {
-            let columns = part * step..c.columns.min((part + 1) * step);
-            even(target.columns(columns.clone()), a, b.columns(columns), scale, accumulate, Threads::One);
-        });
-        return;
-    }
-    even(target, a, b, scale, accumulate, threads);
-}
-
-/// A product without the GEMM crate's exceptions.
-fn even(c: Target, a: Mat<'_>, b: Mat<'_>, scale: f32, accumulate: bool, threads: Threads) {
-    let deep = b.row_stride == 1 && b.column_stride != 1;
-    if !deep || (c.columns > 1 && c.rows * c.columns > 256) {
-        return cut(c, a, b, scale, accumulate, threads);
-    }
-    let (stride, mut turned) = (c.columns.max(2), vec![0.0; b.rows * c.columns.max(2)]);
-    for (column, values) in b.data.chunks(b.column_stride).take(c.columns).enumerate() {
-        for (row, &v) in values[..b.rows].iter().enumerate() {
-            turned[row * stride + column] = v;
-        }
-    }
-    cut(c, a, Mat::strided(&turned, b.rows, c.columns, stride), scale, accumulate, threads);
-}
-
-/// A product whose sums are cut evenly.
-fn cut(c: Target, a: Mat<'_>, b: Mat<'_>, scale: f32, accumulate: bool, threads: Threads) {
-    let depth = b.rows;
-    if c.rows > 64 || c.columns > 64 || depth <= DEPTH {
-        return gemm(c, a, b, scale, accumulate, threads);
-    }
-    let step = depth.div_ceil(depth.div_ceil(DEPTH));
-    for from in (0..depth).step_by(step) {
-        let piece = from..depth.min(from + step);
-        gemm(c, a.columns(piece.clone()), b.t().columns(piece).t(), scale, accumulate || from > 0, threads);
-    }
-}
-
-/// A matrix that is written, of which threads write different columns.
-#[derive(Debug, Clone, Copy)]
-struct Target {
-    data: *mut f32,
-    rows: usize,
-    columns: usize,
-    row_stride: usize,
-}
-
-#[allow(unsafe_code, reason = "a target is only handed to threads in parts that do not overlap")]
-// SAFETY: `matmul` makes it from an exclusive borrow, and gives each column to one thread.
-unsafe impl Send for Target {}
-#[allow(unsafe_code, reason = "as above")]
-// SAFETY: as above.
-unsafe impl Sync for Target {}
-
-impl Target {
-    fn columns(self, columns: Range<usize>) -> Self {
-        Self { data: self.data.wrapping_add(columns.start), columns: columns.len(), ..self }
-    }
-}
-
-#[allow(
-    unsafe_code,
-    reason = "the GEMM crate takes raw pointers; all views were checked against their slices"
-)]
-fn gemm(c: Target, a: Mat<'_>, b: Mat<'_>, scale: f32, accumulate: bool, threads: Threads) {
-    let parallelism = match threads {
-        Threads::One => gemm_common::Parallelism::None,
-        Threads::All => gemm_common::Parallelism::Rayon(0),
+    let (m, n) = (c.rows, c.columns);
+    let target = Target { data: c.data.as_mut_ptr(), row_stride: c.row_stride };
+    let part = |rows: Range<usize>, columns: Range<usize>| {
+        Product { c: target, a, b, rows, columns, scale, accumulate }.run();
     };
-    // The crate wants a column-major result: c^T = b^T a^T.
-    //
-    // SAFETY: `check` bounds every index of the three views, and nothing else accesses these columns of `c`.
-    unsafe {
-        gemm_f32::gemm::f32::get_gemm_fn()(
-            c.columns,
-            c.rows,
-            a.columns,
-            c.data,
-            c.row_stride as isize,
-            1,
-            accumulate,
-            b.data.as_ptr(),
-            b.row_stride as isize,
-            b.column_stride as isize,
-            a.data.as_ptr(),
-            a.row_stride as isize,
-            a.column_stride as isize,
-            1.0,
-            scale,
-            false,
-            false,
-            false,
-            parallelism,
-        );
+    if m == 0 || n == 0 {
+        return;
     }
+    if threads == Threads::One || m * n * b.rows < SMALL {
+        return part(0..m, 0..n);
+    }
+    let (rows, columns) = parts(m, n, b.rows, rayon::current_num_threads());
+    let across = n.div_ceil(columns);
+    (0..m.div_ceil(rows) * across).into_par_iter().with_max_len(1).for_each(|index| {
+        let (i, j) = (index / across * rows, index % across * columns);
+        part(i..m.min(i + rows), j..n.min(j + columns));
+    });
+}
+
+/// Rows and columns of each thread's part of a product: of all divisions of the threads the one whose parts take
+/// the least time.
+fn parts(m: usize, n: usize, depth: usize, workers: usize) -> (usize, usize) {
+    /// Whole vectors and whole tiles.
+    const UNIT: (usize, usize) = (8, 16);
+    /// What packing an element of `b` costs, in multiply-adds.
+    const PACKING: usize = 6;
+    (1..=if depth > SHALLOW { workers } else { 1 })
+        .map(|across| {
+            let rows = m.div_ceil(workers / across).next_multiple_of(UNIT.0);
+            let columns = n.div_ceil(across).next_multiple_of(UNIT.1);
+            ((rows + PACKING) * columns, rows, columns)
+        })
+        .min()
+        .map_or((m, n), |(_, rows, columns)| (rows, columns))
 }
 
 #[cfg(test)]
@@ -284,9 +229,54 @@ mod tests {
                 c
             };
             let all = rows(300);
-            for m in [2, 3, 7, 16, 17, 33, 64, 65, 129] {
+            for m in [1, 2, 3, 7, 16, 17, 33, 64, 65, 129] {
                 let some = rows(m);
                 assert!(some.iter().zip(&all).all(|(x, y)| x.to_bits() == y.to_bits()), "{m} rows, {n}x{k}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_sum_is_zero_and_an_empty_result_is_left_alone() {
+        let mut c = vec![2.0; 6];
+        matmul(MatMut::new(&mut c, 2, 3), Mat::new(&[], 2, 0), Mat::new(&[], 0, 3), 1.0, true, Threads::All);
+        assert_eq!(c, [2.0; 6]);
+        matmul(MatMut::new(&mut c, 2, 3), Mat::new(&[], 2, 0), Mat::new(&[], 0, 3), 1.0, false, Threads::All);
+        assert_eq!(c, [0.0; 6]);
+        matmul(
+            MatMut::new(&mut [], 0, 3),
+            Mat::new(&[], 0, 3),
+            Mat::new(&[1.0; 9], 3, 3),
+            1.0,
+            false,
+            Threads::All,
+        );
+    }
+
+    #[test]
+    fn nothing_beside_the_result_is_written() {
+        let (m, n, k, stride) = (13, 37, 20, 41);
+        let (a, b) = (filled(m * k, 1), filled(k * n, 2));
+        let mut wide = vec![7.0; m * stride];
+        let mut dense = vec![0.0; m * n];
+        let (a, b) = (Mat::new(&a, m, k), Mat::new(&b, k, n));
+        matmul(MatMut::strided(&mut wide, m, n, stride), a, b, 1.0, false, Threads::All);
+        matmul(MatMut::new(&mut dense, m, n), a, b, 1.0, false, Threads::All);
+        for (wide, dense) in wide.chunks_exact(stride).zip(dense.chunks_exact(n)) {
+            assert_eq!(&wide[..n], dense);
+            assert_eq!(wide[n..], [7.0; 4]);
+        }
+    }
+
+    #[test]
+    fn the_parts_of_the_threads_cover_the_result() {
+        for (m, n, depth) in
+            [(748, 576, 576), (3072, 576, 512), (748, 1536, 16), (9, 49_152, 576), (700, 16, 99)]
+        {
+            for workers in [1, 2, 3, 5, 16] {
+                let (rows, columns) = parts(m, n, depth, workers);
+                let count = m.div_ceil(rows) * n.div_ceil(columns);
+                assert!(count <= workers, "{m}x{n}x{depth}: {count} parts for {workers} threads");
             }
         }
     }

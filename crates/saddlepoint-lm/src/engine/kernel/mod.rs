@@ -11,6 +11,7 @@
 mod attend;
 mod attention;
 mod cpu;
+mod gemm;
 mod lanes;
 mod matmul;
 mod narrow;
@@ -25,6 +26,7 @@ use std::fmt::Debug;
 pub(crate) use attend::{Cached, KEYS, attend};
 pub use attention::{AttentionPlan, HeadLayout};
 pub use cpu::Cpu;
+pub(crate) use gemm::PACKED_BYTES;
 pub use matmul::{Mat, MatMut};
 pub use narrow::{NarrowWeights, Quantized};
 pub(crate) use softmax::log_sum_exp;
@@ -99,7 +101,7 @@ pub trait Kernels: Debug + Send + Sync {
         lse: &[f32],
         dout: &[f32],
         dqkv: &mut [f32],
-        scratch: &mut Vec<f32>,
+        scratch: &mut [f32],
     );
 
     /// `out = silu(gate) up` with `gate_up [N, 2 ffn]`.

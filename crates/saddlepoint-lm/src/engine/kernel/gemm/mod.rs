@@ -1,0 +1,319 @@
+//! `c = scale a b` by blocks.
+//!
+//! ```text
+//! for each piece of the depth (at most DEPTH)              c passes once for each piece
+//!   for each block of columns (at most BLOCK elements)     its part of b is packed into panels: second-level cache
+//!     for each group of rows (GROUP)                       packed where its elements are not in order along k
+//!       for each tile of rows                              its part of a stays in the first-level cache
+//!         for each panel                                   one tile
+//! ```
+//! How the work is cut into threads, blocks and tiles has no part in the sums: each element is summed over
+//! ascending `k`, piece by piece, and the pieces depend on the depth alone.
+
+mod pack;
+mod tile;
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use pulp::{Simd, WithSimd};
+
+use self::pack::Part;
+use self::tile::{LARGEST, Left, Out, Right};
+use super::matmul::{Mat, Values};
+
+/// Deepest piece that is summed in registers.
+const DEPTH: usize = 768;
+/// Most elements of a block of the right operand (800 kB).
+const BLOCK: usize = 200_000;
+/// Rows of the left operand that are packed together.
+const GROUP: usize = 48;
+/// Up to this many rows the right operand is read where it lies, if its rows are contiguous.
+const FEW: usize = 64;
+/// Elements in a cache line.
+const LINE: usize = 16;
+/// Elements of the largest tile.
+const TILE: usize = LARGEST.0 * LARGEST.1 * LINE;
+
+/// Bytes of the packed operands of one thread.
+pub(crate) const PACKED_BYTES: usize = (BLOCK + GROUP * DEPTH + 2 * LINE) * size_of::<f32>();
+
+/// A matrix that is written, of which threads write different parts.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Target {
+    pub(super) data: *mut f32,
+    pub(super) row_stride: usize,
+}
+
+#[allow(unsafe_code, reason = "a target is only handed to threads in parts that do not overlap")]
+// SAFETY: it is made from an exclusive borrow, and each element is given to one thread.
+unsafe impl Send for Target {}
+#[allow(unsafe_code, reason = "as above")]
+// SAFETY: as above.
+unsafe impl Sync for Target {}
+
+/// A part of a product, done by one thread: rows `rows` and columns `columns` of `c`.
+#[derive(Debug, Clone)]
+pub(super) struct Product<'a> {
+    pub(super) c: Target,
+    pub(super) a: Mat<'a>,
+    pub(super) b: Mat<'a>,
+    pub(super) rows: Range<usize>,
+    pub(super) columns: Range<usize>,
+    pub(super) scale: f32,
+    pub(super) accumulate: bool,
+}
+
+/// Memory for packed operands.
+#[derive(Debug, Default)]
+struct Packed {
+    left: Vec<f32>,
+    right: Vec<f32>,
+}
+
+thread_local! {
+    static PACKED: RefCell<Packed> = RefCell::default();
+}
+
+/// `len` elements that begin with a cache line.
+fn room(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    if buffer.len() < len + LINE {
+        buffer.resize(len + LINE, 0.0);
+    }
+    let from = buffer.as_ptr().align_offset(LINE * size_of::<f32>());
+    &mut buffer[from..from + len]
+}
+
+impl Product<'_> {
+    /// Computes it with the widest instruction set that the machine has.
+    pub(super) fn run(self) {
+        PACKED.with_borrow_mut(|packed| pulp::Arch::new().dispatch(Run { product: self, packed }));
+    }
+}
+
+/// A product and the memory it uses.
+struct Run<'a, 'p> {
+    product: Product<'a>,
+    packed: &'p mut Packed,
+}
+
+/// One block: rows and columns of `c`, and a piece of the depth.
+#[derive(Debug, Clone)]
+struct Block {
+    rows: Range<usize>,
+    columns: Range<usize>,
+    k: Range<usize>,
+    accumulate: bool,
+}
+
+impl WithSimd for Run<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Run { product, packed } = self;
+        let Product { b, rows, columns, accumulate, .. } = product.clone();
+        let width = tile::shape::<S>().1 * S::F32_LANES;
+        let depth = b.rows;
+        let deep = depth.div_ceil(depth.div_ceil(DEPTH).max(1)).max(1);
+        let panels = columns.len().div_ceil(width);
+        let blocks = panels.div_ceil((BLOCK / (deep * width)).max(1));
+        let across = panels.div_ceil(blocks) * width;
+        // A product of no depth is one empty piece.
+        for k in (0..depth.max(1)).step_by(deep) {
+            for j in columns.clone().step_by(across) {
+                let block = Block {
+                    rows: rows.clone(),
+                    columns: j..columns.end.min(j + across),
+                    k: k..depth.min(k + deep),
+                    accumulate: accumulate || k > 0,
+                };
+                product.block(simd, &block, packed);
+            }
+        }
+    }
+}
+
+impl Product<'_> {
+    #[inline(always)]
+    fn block<S: Simd>(&self, simd: S, block: &Block, packed: &mut Packed) {
+        let Self { a, b, .. } = self;
+        let (tall, vectors) = tile::shape::<S>();
+        let (width, deep) = (vectors * S::F32_LANES, block.k.len());
+        let n = block.columns.len();
+        let b_there = b.in_order().filter(|_| block.rows.len() <= FEW);
+        // Panels are read where they lie only if they have all their columns.
+        let there = if b_there.is_some() { n / width * width } else { 0 };
+        let right = room(&mut packed.right, deep * n.next_multiple_of(width));
+        for p in (there..n).step_by(width) {
+            let i = block.columns.start + p..block.columns.start + n.min(p + width);
+            let vectors = i.len().next_multiple_of(S::F32_LANES);
+            pack_panel(*b, block.k.clone(), i, vectors, &mut right[p * deep..][..vectors * deep]);
+        }
+        let a_there = a.in_order();
+        let left = room(&mut packed.left, GROUP * deep);
+        for g in block.rows.clone().step_by(GROUP) {
+            let group = g..block.rows.end.min(g + GROUP);
+            if a_there.is_none() {
+                pack_groups(*a, block.k.clone(), group.clone(), tall, left);
+            }
+            for i in group.clone().step_by(tall) {
+                let rows = tall.min(group.end - i);
+                let left = match a_there {
+                    Some(a_there) => Left {
+                        data: a_there.as_ptr().wrapping_add(i * a.row_stride + block.k.start),
+                        row: a.row_stride,
+                        column: 1,
+                    },
+                    None => Left { data: left[(i - g) * deep..].as_ptr(), row: 1, column: tall },
+                };
+                for p in (0..n).step_by(width) {
+                    let j = block.columns.start + p;
+                    let columns = width.min(n - p);
+                    let right = match b_there {
+                        Some(b_there) if p < there => Right {
+                            data: b_there.as_ptr().wrapping_add(block.k.start * b.row_stride + j),
+                            row: b.row_stride,
+                        },
+                        _ => Right {
+                            data: right[p * deep..].as_ptr(),
+                            row: columns.next_multiple_of(S::F32_LANES),
+                        },
+                    };
+                    self.place(simd, rows, columns, deep, left, right, (i, j), block.accumulate);
+                }
+            }
+        }
+    }
+
+    /// A tile of `rows` and `columns` at `(i, j)`.
+    #[allow(unsafe_code, reason = "tiles work on pointers; all views were checked against their slices")]
+    #[inline(always)]
+    fn place<S: Simd>(
+        &self,
+        simd: S,
+        rows: usize,
+        columns: usize,
+        deep: usize,
+        left: Left,
+        right: Right,
+        (i, j): (usize, usize),
+        accumulate: bool,
+    ) {
+        let (scale, row) = (self.scale, self.c.row_stride);
+        let data = self.c.data.wrapping_add(i * row + j);
+        let vectors = columns.div_ceil(S::F32_LANES);
+        let out = Out { data, row, scale, accumulate };
+        if columns == vectors * S::F32_LANES {
+            // SAFETY: `Mat` and `MatMut` bound every index of their views, packed operands are as large as the block,
+            // and nothing else accesses this part of `c`.
+            unsafe { tile::tiles(simd, rows, vectors, deep, left, right, out) };
+            return;
+        }
+        // The last vector goes beyond the columns: by way of a tile that has room for it.
+        let mut spare = [0.0f32; TILE];
+        let row = vectors * S::F32_LANES;
+        for (i, spare) in spare.chunks_exact_mut(row).take(rows).enumerate() {
+            // SAFETY: row `i` of this part of `c`, which is exclusively ours.
+            let there = unsafe { std::slice::from_raw_parts_mut(data.wrapping_add(i * out.row), columns) };
+            spare[..columns].copy_from_slice(there);
+        }
+        let beside = Out { data: spare.as_mut_ptr(), row, ..out };
+        // SAFETY: as above; `spare` has room for the largest tile.
+        unsafe { tile::tiles(simd, rows, vectors, deep, left, right, beside) };
+        for (i, spare) in spare.chunks_exact(row).take(rows).enumerate() {
+            // SAFETY: as above.
+            let there = unsafe { std::slice::from_raw_parts_mut(data.wrapping_add(i * out.row), columns) };
+            there.copy_from_slice(&spare[..columns]);
+        }
+    }
+}
+
+#[inline(always)]
+fn pack_panel(b: Mat<'_>, k: Range<usize>, i: Range<usize>, width: usize, out: &mut [f32]) {
+    let (along, across) = (b.row_stride, b.column_stride);
+    match b.values {
+        Values::F32(data) => pack::panel(Part { data, along, across }, k, i, width, out),
+        Values::Bf16(data) => pack::panel(Part { data, along, across }, k, i, width, out),
+    }
+}
+
+#[inline(always)]
+fn pack_groups(a: Mat<'_>, k: Range<usize>, i: Range<usize>, tall: usize, out: &mut [f32]) {
+    let (along, across) = (a.column_stride, a.row_stride);
+    match a.values {
+        Values::F32(data) => pack::groups(Part { data, along, across }, k, i, tall, out),
+        Values::Bf16(data) => pack::groups(Part { data, along, across }, k, i, tall, out),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use half::bf16;
+
+    use super::*;
+
+    fn filled(n: usize, seed: u32) -> Vec<f32> {
+        let mut state = seed;
+        (0..n)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 8) as f32 / 8_388_608.0 - 1.0
+            })
+            .collect()
+    }
+
+    /// `c + 0.5 a b` with one set of instructions.
+    fn product(run: impl Fn(Run<'_, '_>), a: Mat<'_>, b: Mat<'_>, c: &[f32]) -> Vec<f32> {
+        let mut c = c.to_vec();
+        let (rows, columns) = (0..a.rows, 0..b.columns);
+        let target = Target { data: c.as_mut_ptr(), row_stride: b.columns };
+        let product = Product { c: target, a, b, rows, columns, scale: 0.5, accumulate: true };
+        run(Run { product, packed: &mut Packed::default() });
+        c
+    }
+
+    #[test]
+    fn every_instruction_set_agrees_with_three_loops() {
+        for (m, n, k) in [(1, 1, 1), (9, 50, 5), (3, 100, 40), (70, 49, 33), (50, 17, 800), (8, 48, 0)] {
+            let (a, b, c) = (filled(m * k, 1), filled(k * n, 2), filled(m * n, 3));
+            let narrow: Vec<bf16> = b.iter().map(|&v| bf16::from_f32(v)).collect();
+            let b: Vec<f32> = narrow.iter().map(|v| v.to_f32()).collect();
+            for turned in 0..8 {
+                let (ta, tb) = (turned & 1 > 0, turned & 2 > 0);
+                let a_view = if ta { Mat::new(&a, k, m).t() } else { Mat::new(&a, m, k) };
+                let b_of = |rows, columns| {
+                    if turned & 4 > 0 {
+                        Mat::bf16(&narrow, rows, columns)
+                    } else {
+                        Mat::new(&b, rows, columns)
+                    }
+                };
+                let b_view = if tb { b_of(n, k).t() } else { b_of(k, n) };
+                let exact = |i: usize, j: usize| -> f64 {
+                    let x = |l| f64::from(if ta { a[l * m + i] } else { a[i * k + l] });
+                    let y = |l| f64::from(if tb { b[j * k + l] } else { b[l * n + j] });
+                    f64::from(c[i * n + j]) + 0.5 * (0..k).map(|l| x(l) * y(l)).sum::<f64>()
+                };
+                let check = |name: &str, got: &[f32]| {
+                    for (at, &v) in got.iter().enumerate() {
+                        let want = exact(at / n, at % n);
+                        assert!((f64::from(v) - want).abs() < 1e-4, "{name} {m}x{n}x{k} {turned} at {at}");
+                    }
+                };
+                let widest = product(|run| pulp::Arch::new().dispatch(run), a_view, b_view, &c);
+                check("widest", &widest);
+                check("scalar", &product(|run| pulp::Scalar::new().vectorize(run), a_view, b_view, &c));
+                #[cfg(target_arch = "x86_64")]
+                if let Some(avx2) = pulp::x86::V3::try_new() {
+                    let got = product(|run| Simd::vectorize(avx2, run), a_view, b_view, &c);
+                    check("AVX2", &got);
+                    assert!(
+                        got.iter().zip(&widest).all(|(x, y)| x.to_bits() == y.to_bits()),
+                        "the same sums"
+                    );
+                }
+            }
+        }
+    }
+}

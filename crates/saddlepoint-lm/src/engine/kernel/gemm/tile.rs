@@ -1,0 +1,142 @@
+//! The innermost loop: a tile of the result, held in registers while both operands pass by.
+
+use pulp::Simd;
+
+use crate::engine::kernel::lanes::prefetch;
+
+/// Most rows and most vectors in a row of a tile.
+pub(super) const LARGEST: (usize, usize) = (8, 3);
+
+/// Rows of a tile and vectors in a row: of 32 registers 24 hold sums, three a row of the right operand and one an
+/// element of the left one; of 16 registers, twelve, two and one.
+pub(super) const fn shape<S: Simd>() -> (usize, usize) {
+    if S::REGISTER_COUNT >= 32 { LARGEST } else { (6, 2) }
+}
+
+/// Rows of the left operand: element `k` of row `i` is at `data + i row + k column`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Left {
+    pub(super) data: *const f32,
+    pub(super) row: usize,
+    pub(super) column: usize,
+}
+
+/// Columns of the right operand: those of row `k` begin at `data + k row`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Right {
+    pub(super) data: *const f32,
+    pub(super) row: usize,
+}
+
+/// Where the tile goes: row `i` begins at `data + i row`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Out {
+    pub(super) data: *mut f32,
+    pub(super) row: usize,
+    pub(super) scale: f32,
+    pub(super) accumulate: bool,
+}
+
+/// `rows` rows of at most as many whole vectors as [`shape`] says: `out = scale left right`, or `out += scale left right`.
+///
+/// Every element is one chain of multiply-adds over ascending `k`, whatever tile it lies in.
+///
+/// # Safety
+/// For all `i < rows`, `k < depth` and `j < vectors S::F32_LANES` the three places above must lie in memory that may
+/// be read (`left`, `right`) or is exclusively the caller's (`out`).
+#[allow(unsafe_code, reason = "bounds checks in the innermost loop cost a fifth of the time")]
+#[inline(always)]
+pub(super) unsafe fn tiles<S: Simd>(
+    simd: S,
+    rows: usize,
+    vectors: usize,
+    depth: usize,
+    mut left: Left,
+    right: Right,
+    mut out: Out,
+) {
+    let mut rest = rows;
+    while rest > 0 {
+        // SAFETY: the caller's promise, for a part of the rows.
+        let done = unsafe {
+            match (rest, vectors) {
+                (8.., 3) => tile::<S, 8, 3>(simd, depth, left, right, out),
+                (4.., 3) => tile::<S, 4, 3>(simd, depth, left, right, out),
+                (2.., 3) => tile::<S, 2, 3>(simd, depth, left, right, out),
+                (_, 3) => tile::<S, 1, 3>(simd, depth, left, right, out),
+                (8.., 2) => tile::<S, 8, 2>(simd, depth, left, right, out),
+                (6.., 2) => tile::<S, 6, 2>(simd, depth, left, right, out),
+                (4.., 2) => tile::<S, 4, 2>(simd, depth, left, right, out),
+                (2.., 2) => tile::<S, 2, 2>(simd, depth, left, right, out),
+                (_, 2) => tile::<S, 1, 2>(simd, depth, left, right, out),
+                (8.., _) => tile::<S, 8, 1>(simd, depth, left, right, out),
+                (6.., _) => tile::<S, 6, 1>(simd, depth, left, right, out),
+                (4.., _) => tile::<S, 4, 1>(simd, depth, left, right, out),
+                (2.., _) => tile::<S, 2, 1>(simd, depth, left, right, out),
+                _ => tile::<S, 1, 1>(simd, depth, left, right, out),
+            }
+        };
+        left.data = left.data.wrapping_add(done * left.row);
+        out.data = out.data.wrapping_add(done * out.row);
+        rest -= done;
+    }
+}
+
+/// `R` rows of `V` vectors; returns `R`.
+///
+/// # Safety
+/// As [`tiles`].
+#[allow(unsafe_code, reason = "as above")]
+#[inline(always)]
+unsafe fn tile<S: Simd, const R: usize, const V: usize>(
+    simd: S,
+    depth: usize,
+    left: Left,
+    right: Right,
+    out: Out,
+) -> usize {
+    let at = |i: usize, v: usize| out.data.wrapping_add(i * out.row + v * S::F32_LANES);
+    for i in 0..R {
+        for v in 0..V {
+            prefetch(at(i, v));
+        }
+    }
+    let mut sums = [[simd.splat_f32s(0.0); V]; R];
+    let (mut a, mut b) = (left.data, right.data);
+    for _ in 0..depth {
+        let mut x = [simd.splat_f32s(0.0); V];
+        for v in 0..V {
+            // SAFETY: row `k < depth`, a whole vector of the caller's columns.
+            x[v] = unsafe { b.wrapping_add(v * S::F32_LANES).cast::<S::f32s>().read_unaligned() };
+        }
+        for i in 0..R {
+            // SAFETY: element `k < depth` of row `i` of the left operand.
+            let w = simd.splat_f32s(unsafe { a.wrapping_add(i * left.row).read() });
+            for v in 0..V {
+                sums[i][v] = simd.mul_add_e_f32s(w, x[v], sums[i][v]);
+            }
+        }
+        a = a.wrapping_add(left.column);
+        b = b.wrapping_add(right.row);
+    }
+    let scale = simd.splat_f32s(out.scale);
+    if out.accumulate {
+        for i in 0..R {
+            for v in 0..V {
+                let place = at(i, v).cast::<S::f32s>();
+                // SAFETY: a whole vector of the caller's row `i`.
+                unsafe {
+                    place.write_unaligned(simd.mul_add_e_f32s(scale, sums[i][v], place.read_unaligned()));
+                }
+            }
+        }
+    } else {
+        for i in 0..R {
+            for v in 0..V {
+                // SAFETY: as above.
+                unsafe { at(i, v).cast::<S::f32s>().write_unaligned(simd.mul_f32s(scale, sums[i][v])) };
+            }
+        }
+    }
+    R
+}
