@@ -128,12 +128,26 @@ fn fold(mut acc: [f32; LANES]) -> f32 {
     acc[0]
 }
 
-/// Asks for the cache line at `address`, which may be anywhere.
+/// Asks for the cache line at `address`, which may be anywhere, to come into the first-level cache.
 #[inline(always)]
 pub(crate) fn prefetch<T>(address: *const T) {
     #[cfg(target_arch = "x86_64")]
     #[allow(unsafe_code, reason = "a prefetch is a hint: it accesses nothing and cannot fault")]
     // SAFETY: every x86-64 has the instruction.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
+/// The same into the second-level cache, which can wait for many more lines at a time.
+#[inline(always)]
+pub(crate) fn prefetch_second<T>(address: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    #[allow(unsafe_code, reason = "as above")]
+    // SAFETY: as above.
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         _mm_prefetch::<_MM_HINT_T1>(address.cast());

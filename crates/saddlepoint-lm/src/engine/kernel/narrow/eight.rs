@@ -7,7 +7,7 @@
 use pulp::{Arch, Scalar, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::super::lanes::{magnitude, prefetch};
+use super::super::lanes::{magnitude, prefetch_second};
 use super::{AHEAD, groups};
 
 /// Rows of a panel.
@@ -306,7 +306,7 @@ impl Piece<'_, '_> {
         for part in (0..rows).step_by(VECTORS * I::ROWS) {
             let mut sums = [[simd.zero(); M]; VECTORS];
             for (levels, inputs) in levels.chunks_exact(PANEL * 2).zip(group.pairs.chunks_exact(M)) {
-                prefetch(levels.as_ptr().wrapping_add(AHEAD));
+                prefetch_second(levels.as_ptr().wrapping_add(AHEAD));
                 let own = &levels[2 * part..];
                 let mut w = [simd.weights(own); VECTORS];
                 for i in 1..VECTORS {

@@ -6,7 +6,7 @@ use bytemuck::{NoUninit, try_cast_slice};
 use half::bf16;
 use pulp::{Arch, Simd, WithSimd};
 
-use super::super::lanes::prefetch;
+use super::super::lanes::prefetch_second;
 use super::{AHEAD, groups};
 
 /// Weight rows of one tile.
@@ -159,7 +159,7 @@ impl<W: Weight, const P: usize> Task<'_, '_, W, P> {
         let inputs = &inputs[part.start * P * M..part.end * P * M];
         for (v, inputs) in inputs.chunks_exact(P * M).enumerate() {
             for words in &words {
-                prefetch(words.as_ptr().wrapping_add(v).wrapping_byte_add(ahead));
+                prefetch_second(words.as_ptr().wrapping_add(v).wrapping_byte_add(ahead));
             }
             for j in 0..P {
                 let mut wide = [simd.splat_f32s(0.0); R];
