@@ -5,7 +5,8 @@
 //! m = x + a Wo^T       [g, u] = norm2(m) Wgu^T                                 x' = m + (silu(g) u) Wdown^T
 //! ```
 //! Kept a layer: `x, qkv, a, lse, m, [g, u]` and the inverse norms; `h`, `norm2(m)` and `silu(g) u` are
-//! cheap and computed again in the backward pass.
+//! cheap and computed again in the backward pass. The last layer computes what follows its attention only for the
+//! tokens that the head reads.
 
 use std::ops::Range;
 
@@ -19,6 +20,8 @@ use super::weights::Weights;
 #[derive(Debug)]
 pub(crate) struct Prepared<'a> {
     pub(crate) tokens: &'a [u32],
+    /// Tokens whose result is read, ascending.
+    pub(crate) read: Vec<usize>,
     pub(crate) plan: AttentionPlan,
     pub(crate) cos: Vec<f32>,
     pub(crate) sin: Vec<f32>,
@@ -58,8 +61,8 @@ impl Gradients<'_> {
 }
 
 impl Decoder<'_> {
-    /// Runs all layers; returns which input slot of the arena holds the result. `keep` keeps what the
-    /// backward pass needs; `seen` is shown the rotated `qkv` of each layer.
+    /// Runs all layers; returns which input slot of the arena holds the result, a row for each token that is read.
+    /// `keep` keeps what the backward pass needs; `seen` is shown the rotated `qkv` of each layer.
     pub(crate) fn forward(
         self,
         batch: &Prepared<'_>,
@@ -81,6 +84,11 @@ impl Decoder<'_> {
             seen(layer, &arena.qkv[first..first + n * width]);
         }
         if keep { self.shape.layers } else { self.shape.layers % 2 }
+    }
+
+    /// Rows that a layer has after its attention.
+    fn rows(self, layer: usize, batch: &Prepared<'_>) -> usize {
+        if layer + 1 == self.shape.layers { batch.read.len() } else { batch.tokens.len() }
     }
 
     /// One layer from input slot `from` to input slot `to` (or only its inner activations), kept in `slot`.
@@ -118,8 +126,18 @@ impl Decoder<'_> {
         let attended = &mut arena.attended[at(qw)];
         kernels.attention(layout, &batch.plan, qkv, attended, &mut arena.lse[at(shape.heads)]);
 
+        let n = self.rows(layer, batch);
+        let at = |w: usize| slot * cap * w..slot * cap * w + n * w;
         let mid = &mut arena.mid[at(d)];
-        mid.copy_from_slice(x);
+        if n < batch.tokens.len() {
+            compact(attended, qw, &batch.read);
+            for (row, &token) in mid.chunks_exact_mut(d).zip(&batch.read) {
+                row.copy_from_slice(&x[token * d..][..d]);
+            }
+        } else {
+            mid.copy_from_slice(x);
+        }
+        let (attended, h) = (&attended[..n * qw], &mut h[..n * d]);
         self.product(mid, d, attended, qw, &places.o, true);
         self.adapt(layer, Projection::O, mid, d, attended, qw, low);
 
@@ -187,8 +205,8 @@ impl Decoder<'_> {
         }
     }
 
-    /// From the gradient of the last layer's output in `arena.dx` to the gradients of all parameters
-    /// below the head.
+    /// From the gradient of the last layer's output in `arena.dx`, a row for each token that is read, to the
+    /// gradients of all parameters below the head.
     pub(crate) fn backward(self, batch: &Prepared<'_>, arena: &mut Arena, grads: &mut Gradients<'_>) {
         let recompute = arena.room.slots == 1 && self.shape.layers > 1;
         for layer in (0..self.shape.layers).rev() {
@@ -224,10 +242,13 @@ impl Decoder<'_> {
         let (n, d, ffn, cap) = (batch.tokens.len(), shape.hidden, shape.ffn, arena.room.tokens);
         let (qw, width, layout) = (shape.q_width(), shape.qkv_width(), heads(shape));
         let at = |w: usize| slot * cap * w..slot * cap * w + n * w;
-        let (h, dh, dx) = (&mut arena.h[..n * d], &mut arena.dh[..n * d], &mut arena.dx[..n * d]);
         let low = &arena.low[slot * cap * arena.room.lora..][..n * arena.room.lora];
         let dlow = &mut arena.dlow[..n * arena.room.lora];
 
+        let (tokens, whole) = (n, at);
+        let n = self.rows(layer, batch);
+        let at = |w: usize| slot * cap * w..slot * cap * w + n * w;
+        let (h, dh, dx) = (&mut arena.h[..n * d], &mut arena.dh[..n * d], &mut arena.dx[..n * d]);
         let gate_up = &arena.gate_up[at(2 * ffn)];
         let (act, dact) = (&mut arena.act[..n * ffn], &mut arena.dact[..n * ffn]);
         kernels.swiglu(gate_up, ffn, act);
@@ -247,6 +268,15 @@ impl Decoder<'_> {
         let dattended = &mut arena.dattended[..n * qw];
         self.product_backward(dattended, dx, d, attended, qw, &places.o, grads);
         self.adapt_backward(layer, Projection::O, dattended, dx, d, attended, qw, low, dlow, grads);
+
+        let (n, at) = (tokens, whole);
+        let (h, dh, dx) = (&mut arena.h[..n * d], &mut arena.dh[..n * d], &mut arena.dx[..n * d]);
+        let (attended, dattended) = (&mut arena.attended[at(qw)], &mut arena.dattended[..n * qw]);
+        if self.rows(layer, batch) < n {
+            spread(attended, qw, &batch.read);
+            spread(dattended, qw, &batch.read);
+            spread(dx, d, &batch.read);
+        }
         let dqkv = &mut arena.dqkv[..n * width];
         let (qkv, lse) = (&arena.qkv[at(width)], &arena.lse[at(shape.heads)]);
         kernels.attention_backward(
@@ -337,4 +367,22 @@ impl Decoder<'_> {
         let a = Mat::new(&adapter.params[group.a.clone()], rank, input);
         kernels.matmul(MatMut::new(dx, n, input), du, a, 1.0, true);
     }
+}
+
+/// Moves the rows `read` to the front.
+fn compact(values: &mut [f32], width: usize, read: &[usize]) {
+    for (to, &from) in read.iter().enumerate() {
+        values.copy_within(from * width..(from + 1) * width, to * width);
+    }
+}
+
+/// Moves the first rows back to where `read` says; the others become zero.
+fn spread(values: &mut [f32], width: usize, read: &[usize]) {
+    let mut end = values.len();
+    for (from, &to) in read.iter().enumerate().rev() {
+        values.copy_within(from * width..(from + 1) * width, to * width);
+        values[(to + 1) * width..end].fill(0.0);
+        end = to * width;
+    }
+    values[..end].fill(0.0);
 }

@@ -13,7 +13,7 @@ use super::head::{Buffers, Head, Side};
 use super::kernel::{AttentionPlan, Cpu, Kernels, PACKED_BYTES, RowCotangent, RowState};
 use super::rope::RopeTable;
 use super::weights::{Storage, Weights};
-use super::{Cotangent, Forest, LoraConfig, MemoryPlan, Shape, Stats, TensorSpec, Want, WeightSource};
+use super::{Cotangent, Forest, LoraConfig, MemoryPlan, Row, Shape, Stats, TensorSpec, Want, WeightSource};
 use crate::{Error, Result};
 
 /// What the policy is compared with.
@@ -359,11 +359,11 @@ impl Policy {
             let decoder = Decoder { weights: other, ..base };
             let slot = decoder.forward(&batch, arena, false, &mut |_, _| ());
             let Rows { x, inv, reference, .. } = rows;
-            gather(decoder, arena, forest, slot, x, inv, reference);
+            gather(decoder, arena, forest, &batch, slot, x, inv, reference);
         }
         let decoder = Decoder { adapter: adapter.as_ref(), ..base };
         let slot = decoder.forward(&batch, arena, keep, &mut |_, _| ());
-        gather(decoder, arena, forest, slot, &mut rows.x, &mut rows.inv, &mut rows.hidden);
+        gather(decoder, arena, forest, &batch, slot, &mut rows.x, &mut rows.inv, &mut rows.hidden);
         let targets: Vec<u32> = forest.rows.iter().map(|r| r.target).collect();
         let side = want.reference().then_some(Side { hidden: &rows.reference, weights: other });
         let kept = waiting.map(|waiting| match waiting {
@@ -435,9 +435,9 @@ impl Policy {
         let dnorm = gradients.base(&norm);
         let weight = weights.vector(&norm);
         kernels.rms_norm_backward(&rows.x, &weight, &rows.inv, &rows.dhidden, &mut rows.dx, dnorm);
-        arena.dx[..forest.len() * d].fill(0.0);
+        arena.dx[..batch.read.len() * d].fill(0.0);
         for (row, dx) in forest.rows.iter().zip(rows.dx.chunks_exact(d)) {
-            for (o, &v) in arena.dx[row.at * d..][..d].iter_mut().zip(dx) {
+            for (o, &v) in arena.dx[place(&batch, row) * d..][..d].iter_mut().zip(dx) {
                 *o += v;
             }
         }
@@ -496,13 +496,22 @@ fn room(shape: &Shape, setup: &Setup, keep: bool) -> Room {
 
 pub(crate) fn prepare<'a>(forest: &'a Forest, rope: &mut RopeTable) -> Prepared<'a> {
     let (cos, sin) = rope.gather(forest);
-    Prepared { tokens: &forest.tokens, plan: AttentionPlan::new(forest), cos, sin }
+    let mut read: Vec<usize> = forest.rows.iter().map(|row| row.at).collect();
+    read.sort_unstable();
+    read.dedup();
+    Prepared { tokens: &forest.tokens, read, plan: AttentionPlan::new(forest), cos, sin }
+}
+
+/// Where the result that a row reads is.
+fn place(batch: &Prepared<'_>, row: &Row) -> usize {
+    batch.read.binary_search(&row.at).expect("prepared for these rows")
 }
 
 fn gather(
     decoder: Decoder<'_>,
     arena: &Arena,
     forest: &Forest,
+    batch: &Prepared<'_>,
     slot: usize,
     x: &mut Vec<f32>,
     inv: &mut Vec<f32>,
@@ -512,7 +521,7 @@ fn gather(
     let from = slot * arena.room.tokens * d;
     x.clear();
     for row in &forest.rows {
-        x.extend_from_slice(&arena.x[from + row.at * d..][..d]);
+        x.extend_from_slice(&arena.x[from + place(batch, row) * d..][..d]);
     }
     inv.resize(forest.rows.len(), 0.0);
     hidden.resize(x.len(), 0.0);

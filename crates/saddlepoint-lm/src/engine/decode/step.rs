@@ -44,11 +44,8 @@ impl<'a> Step<'a> {
                 first..forest.len()
             })
             .collect();
-        if forest.len() == 1 {
-            // A product with a single row is summed in another order.
-            forest.root(&[0]);
-        }
-        let batch = prepare(&forest, &mut self.rope);
+        let mut batch = prepare(&forest, &mut self.rope);
+        batch.read = tokens.iter().map(|tokens| tokens.end - 1).collect();
         let lora = adapter.map_or(0, |a| a.width);
         let room = Room { tokens: forest.len(), slots: 1, inputs: 2, lora, backward: false };
         if !self.arena.as_ref().is_some_and(|arena| arena.fits(room)) {
@@ -67,10 +64,9 @@ impl<'a> Step<'a> {
         });
         let d = shape.hidden;
         let norm = weights.vector(&weights.places.norm);
-        for (prefix, tokens) in prefixes.iter_mut().zip(&tokens) {
-            let last = slot * arena.room.tokens * d + (tokens.end - 1) * d;
-            let hidden = &mut prefix.hidden;
-            kernels.rms_norm(&arena.x[last..last + d], &norm, shape.norm_eps, hidden, &mut [0.0]);
+        let last = arena.x[slot * arena.room.tokens * d..].chunks_exact(d);
+        for (prefix, last) in prefixes.iter_mut().zip(last) {
+            kernels.rms_norm(last, &norm, shape.norm_eps, &mut prefix.hidden, &mut [0.0]);
         }
         prefixes
     }
