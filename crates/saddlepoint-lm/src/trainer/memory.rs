@@ -1,8 +1,7 @@
 //! The memory of a run, known before its first step.
 //!
 //! What stays for the whole run is added up. What comes and goes on top of it (sampling, writing a checkpoint) comes
-//! one after the other, so that only the largest counts. A matrix product copies an operand into the order in which it
-//! is read; the largest is as long as a batch and as wide as the feed-forward network.
+//! one after the other, so that only the largest counts.
 
 use super::job::Job;
 use super::sampling::MAX_BATCH;
@@ -30,7 +29,6 @@ impl Job {
         if tether.is_some_and(|tether| tether.config().budget.is_some()) {
             plan.add("kept weights", params * WIDTH);
         }
-        plan.add("packed operands", (setup.max_tokens * shape.ffn.max(shape.hidden)) as u64 * WIDTH);
         let largest = trained.iter().map(TensorSpec::len).max().unwrap_or(0) as u64;
         plan.add("sampling, checkpoints", self.sampling_bytes().max(largest * WIDTH));
         Ok(plan)

@@ -11,7 +11,7 @@ use std::marker::PhantomData;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-/// Looks at an empty desk before a follower lets other threads run.
+/// Looks before a waiting thread lets others run.
 const PATIENCE: u32 = 1 << 14;
 /// Set in a desk's state while its loop runs; followers in the loop are counted below, loops above.
 const OPEN: u64 = 1 << 32;
@@ -46,7 +46,7 @@ impl Desk {
 
     /// Joins every loop until the team is dismissed.
     fn follow(&self) {
-        let (mut joined, mut idle) = (0, 0u32);
+        let (mut joined, mut idle) = (0, 0);
         while !self.dismissed.load(Ordering::Acquire) {
             let state = self.state.load(Ordering::Acquire);
             let fresh = state & OPEN != 0 && state / (2 * OPEN) != joined;
@@ -64,13 +64,20 @@ impl Desk {
                     self.work(body, self.tasks.load(Ordering::Relaxed));
                 }
                 (joined, idle) = (state / (2 * OPEN), 0);
-            } else if idle < PATIENCE {
-                idle += 1;
-                spin_loop();
             } else {
-                std::thread::yield_now();
+                wait(&mut idle);
             }
         }
+    }
+}
+
+/// Waits awake, and after a while lets other threads run: there may be more of them than cores.
+fn wait(idle: &mut u32) {
+    if *idle < PATIENCE {
+        *idle += 1;
+        spin_loop();
+    } else {
+        std::thread::yield_now();
     }
 }
 
@@ -89,8 +96,9 @@ struct Running<'a>(&'a Desk);
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         self.0.state.fetch_and(!OPEN, Ordering::AcqRel);
+        let mut idle = 0;
         while self.0.state.load(Ordering::Acquire) & (OPEN - 1) != 0 {
-            spin_loop();
+            wait(&mut idle);
         }
     }
 }
