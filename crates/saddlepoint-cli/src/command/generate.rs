@@ -123,38 +123,37 @@ impl Arguments {
         let drawn = Generator::new(&policy, config)?.run(&asked, Seed::new(self.seed), &mut |event| {
             count += 1;
             bar.set(count, "");
-            if !streams && self.stop.is_empty() {
-                return ControlFlow::Continue(());
-            }
             let live =
                 lives.entry((event.prompt, event.index)).or_insert_with(|| Live::new(codec, &self.stop));
-            let text = live.push(event.id);
+            let new = live.push(event.id);
             if streams && trouble.is_ok() {
-                trouble = piece(&text);
+                trouble = piece(&new);
             }
+            live.text += &new;
             if live.until.stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
         bar.finish();
         trouble?;
         for sample in &drawn {
-            let (completion, stopped) = self.text(codec, &sample.ids);
-            let kept = stopped.unwrap_or(sample.ids.len());
-            let stopped = stopped.is_some() || sample.finish == Finish::Stop;
+            let live = lives.remove(&(sample.prompt, sample.index)).expect("a sample has a first token");
+            let (completion, rest) = live.finish();
             let prompt = &prompts[sample.prompt].text;
             output.object(&Line {
                 index: sample.prompt * samples + sample.index,
                 prompt,
                 completion: &completion,
-                token_ids: &sample.ids[..kept],
-                logps: &sample.logps[..kept],
-                finish_reason: if stopped { "stop" } else { "length" },
+                token_ids: &sample.ids,
+                logps: &sample.logps,
+                finish_reason: match sample.finish {
+                    Finish::Stop => "stop",
+                    Finish::Length => "length",
+                },
             })?;
-            if !streams && !output.json() {
+            if streams {
+                output.say(rest)?;
+            } else if !output.json() {
                 output.say(format!("{GIVEN}{prompt}{GIVEN:#}{completion}"))?;
             }
-        }
-        if streams {
-            output.say(lives.into_values().map(Live::finish).collect::<String>())?;
         }
         Ok(Verdict::Done)
     }
@@ -177,39 +176,28 @@ impl Arguments {
         }
         Ok(prompts)
     }
-
-    /// The text of a completion and, if a stop text ends it, how many of its ids there are up to there.
-    fn text(&self, codec: &Codec, ids: &[u32]) -> (String, Option<usize>) {
-        let mut live = Live::new(codec, &self.stop);
-        let mut text = String::new();
-        for (i, id) in ids.iter().enumerate() {
-            text += &live.push(*id);
-            if live.until.stopped() {
-                return (text, Some(i + 1));
-            }
-        }
-        text += &live.finish();
-        (text, None)
-    }
 }
 
 /// Ids as text while they come, up to a stop text.
 struct Live<'a> {
     ids: DecodeStream<'a>,
     until: UntilStop<'a>,
+    /// What has come and is certain.
+    text: String,
 }
 
 impl<'a> Live<'a> {
     fn new(codec: &'a Codec, stops: &'a [String]) -> Self {
-        Live { ids: codec.tokenizer.stream(), until: UntilStop::new(stops) }
+        Live { ids: codec.tokenizer.stream(), until: UntilStop::new(stops), text: String::new() }
     }
 
     fn push(&mut self, id: u32) -> String {
         self.until.push(&self.ids.push(id))
     }
 
-    fn finish(mut self) -> String {
-        let rest = self.until.push(&self.ids.finish());
-        rest + &self.until.finish()
+    /// The whole text, and the last of it that was not certain before.
+    fn finish(mut self) -> (String, String) {
+        let rest = self.until.push(&self.ids.finish()) + &self.until.finish();
+        (self.text + &rest, rest)
     }
 }

@@ -6,7 +6,7 @@ use std::ops::{Deref, DerefMut};
 const LINE: usize = 64;
 
 /// Numbers at a fixed place.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Aligned {
     memory: Vec<f32>,
     from: usize,
@@ -19,6 +19,17 @@ impl Aligned {
         let memory = vec![0.0f32; len + LINE / size_of::<f32>()];
         let from = memory.as_ptr().align_offset(LINE);
         Self { memory, from, len }
+    }
+
+    /// The first `len` numbers of a work buffer, which grows to the most that was ever asked for. What they are is
+    /// not said.
+    pub(crate) fn room(&mut self, len: usize) -> &mut [f32] {
+        if self.len < len {
+            // Never two at a time.
+            *self = Self::default();
+            *self = Self::new(len);
+        }
+        &mut self[..len]
     }
 }
 
@@ -39,6 +50,15 @@ impl DerefMut for Aligned {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_work_buffer_grows_and_stays() {
+        let mut buffer = Aligned::default();
+        for (asked, there) in [(0, 0), (100, 100), (7, 100), (101, 101)] {
+            assert_eq!(buffer.room(asked).len(), asked);
+            assert_eq!(buffer.len(), there);
+        }
+    }
 
     #[test]
     fn begins_with_a_line_and_has_the_length() {

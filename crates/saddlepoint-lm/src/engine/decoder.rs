@@ -105,31 +105,30 @@ impl Decoder<'_> {
         let places = &weights.places.layers[layer];
         let (n, d, ffn, cap) = (batch.tokens.len(), shape.hidden, shape.ffn, arena.room.tokens);
         let (qw, width, layout) = (shape.q_width(), shape.qkv_width(), heads(shape));
-        let at = |w: usize| slot * cap * w..slot * cap * w + n * w;
+        let m = self.rows(layer, batch);
+        let at = |rows: usize, w: usize| slot * cap * w..slot * cap * w + rows * w;
         let h = &mut arena.h[..n * d];
         let low = &mut arena.low[slot * cap * arena.room.lora..][..n * arena.room.lora];
 
         let x = &arena.x[from * cap * d..][..n * d];
-        kernels.rms_norm(x, &weights.vector(&places.norm1), shape.norm_eps, h, &mut arena.inv1[at(1)]);
-        let qkv = &mut arena.qkv[at(width)];
+        kernels.rms_norm(x, &weights.vector(&places.norm1), shape.norm_eps, h, &mut arena.inv1[at(n, 1)]);
+        let qkv = &mut arena.qkv[at(n, width)];
         self.product(qkv, width, h, d, &places.qkv, false);
         if let Some(bias) = &places.bias {
             kernels.add_bias(qkv, &weights.vector(bias));
         }
         self.adapt(layer, Projection::Qkv, qkv, width, h, d, low);
         if let Some((q, k)) = &places.qk_norm {
-            arena.raw[at(width)].copy_from_slice(qkv);
-            let inv = &mut arena.inv_qk[at(shape.heads + shape.kv_heads)];
+            arena.raw[at(n, width)].copy_from_slice(qkv);
+            let inv = &mut arena.inv_qk[at(n, shape.heads + shape.kv_heads)];
             kernels.qk_norm(layout, qkv, &weights.vector(q), &weights.vector(k), shape.norm_eps, inv);
         }
         kernels.rotary(layout, qkv, &batch.cos, &batch.sin, false);
-        let attended = &mut arena.attended[at(qw)];
-        kernels.attention(layout, &batch.plan, qkv, attended, &mut arena.lse[at(shape.heads)]);
+        let attended = &mut arena.attended[at(n, qw)];
+        kernels.attention(layout, &batch.plan, qkv, attended, &mut arena.lse[at(n, shape.heads)]);
 
-        let n = self.rows(layer, batch);
-        let at = |w: usize| slot * cap * w..slot * cap * w + n * w;
-        let mid = &mut arena.mid[at(d)];
-        if n < batch.tokens.len() {
+        let mid = &mut arena.mid[at(m, d)];
+        if m < n {
             compact(attended, qw, &batch.read);
             for (row, &token) in mid.chunks_exact_mut(d).zip(&batch.read) {
                 row.copy_from_slice(&x[token * d..][..d]);
@@ -137,25 +136,25 @@ impl Decoder<'_> {
         } else {
             mid.copy_from_slice(x);
         }
-        let (attended, h) = (&attended[..n * qw], &mut h[..n * d]);
+        let (attended, h) = (&attended[..m * qw], &mut h[..m * d]);
         self.product(mid, d, attended, qw, &places.o, true);
         self.adapt(layer, Projection::O, mid, d, attended, qw, low);
 
-        kernels.rms_norm(mid, &weights.vector(&places.norm2), shape.norm_eps, h, &mut arena.inv2[at(1)]);
-        let gate_up = &mut arena.gate_up[at(2 * ffn)];
+        kernels.rms_norm(mid, &weights.vector(&places.norm2), shape.norm_eps, h, &mut arena.inv2[at(m, 1)]);
+        let gate_up = &mut arena.gate_up[at(m, 2 * ffn)];
         self.product(gate_up, 2 * ffn, h, d, &places.gate_up, false);
         self.adapt(layer, Projection::GateUp, gate_up, 2 * ffn, h, d, low);
         if to.is_none() && self.adapter.is_none_or(|a| a.group(layer, Projection::Down).parts.is_empty()) {
             return;
         }
-        let act = &mut arena.act[..n * ffn];
+        let act = &mut arena.act[..m * ffn];
         kernels.swiglu(gate_up, ffn, act);
         let Some(to) = to else {
             // Only the low-rank activation of the last projection is missing; its output is not needed.
             self.reduce(layer, Projection::Down, act, ffn, low);
             return;
         };
-        let out = &mut arena.x[to * cap * d..][..n * d];
+        let out = &mut arena.x[to * cap * d..][..m * d];
         out.copy_from_slice(mid);
         self.product(out, d, act, ffn, &places.down, true);
         self.adapt(layer, Projection::Down, out, d, act, ffn, low);
@@ -241,44 +240,41 @@ impl Decoder<'_> {
         let places = &weights.places.layers[layer];
         let (n, d, ffn, cap) = (batch.tokens.len(), shape.hidden, shape.ffn, arena.room.tokens);
         let (qw, width, layout) = (shape.q_width(), shape.qkv_width(), heads(shape));
-        let at = |w: usize| slot * cap * w..slot * cap * w + n * w;
+        let m = self.rows(layer, batch);
+        let at = |rows: usize, w: usize| slot * cap * w..slot * cap * w + rows * w;
         let low = &arena.low[slot * cap * arena.room.lora..][..n * arena.room.lora];
         let dlow = &mut arena.dlow[..n * arena.room.lora];
 
-        let (tokens, whole) = (n, at);
-        let n = self.rows(layer, batch);
-        let at = |w: usize| slot * cap * w..slot * cap * w + n * w;
-        let (h, dh, dx) = (&mut arena.h[..n * d], &mut arena.dh[..n * d], &mut arena.dx[..n * d]);
-        let gate_up = &arena.gate_up[at(2 * ffn)];
-        let (act, dact) = (&mut arena.act[..n * ffn], &mut arena.dact[..n * ffn]);
+        let (h, dh, dx) = (&mut arena.h[..m * d], &mut arena.dh[..m * d], &mut arena.dx[..m * d]);
+        let gate_up = &arena.gate_up[at(m, 2 * ffn)];
+        let (act, dact) = (&mut arena.act[..m * ffn], &mut arena.dact[..m * ffn]);
         kernels.swiglu(gate_up, ffn, act);
         self.product_backward(dact, dx, d, act, ffn, &places.down, grads);
         self.adapt_backward(layer, Projection::Down, dact, dx, d, act, ffn, low, dlow, grads);
-        let dgate_up = &mut arena.dgate_up[..n * 2 * ffn];
+        let dgate_up = &mut arena.dgate_up[..m * 2 * ffn];
         kernels.swiglu_backward(gate_up, ffn, dact, dgate_up);
 
-        let mid = &arena.mid[at(d)];
+        let mid = &arena.mid[at(m, d)];
         let norm2 = weights.vector(&places.norm2);
-        kernels.rms_norm_again(mid, &norm2, &arena.inv2[at(1)], h);
+        kernels.rms_norm_again(mid, &norm2, &arena.inv2[at(m, 1)], h);
         self.product_backward(dh, dgate_up, 2 * ffn, h, d, &places.gate_up, grads);
         self.adapt_backward(layer, Projection::GateUp, dh, dgate_up, 2 * ffn, h, d, low, dlow, grads);
-        kernels.rms_norm_backward(mid, &norm2, &arena.inv2[at(1)], dh, dx, grads.base(&places.norm2));
+        kernels.rms_norm_backward(mid, &norm2, &arena.inv2[at(m, 1)], dh, dx, grads.base(&places.norm2));
 
-        let attended = &arena.attended[at(qw)];
-        let dattended = &mut arena.dattended[..n * qw];
+        let attended = &arena.attended[at(m, qw)];
+        let dattended = &mut arena.dattended[..m * qw];
         self.product_backward(dattended, dx, d, attended, qw, &places.o, grads);
         self.adapt_backward(layer, Projection::O, dattended, dx, d, attended, qw, low, dlow, grads);
 
-        let (n, at) = (tokens, whole);
         let (h, dh, dx) = (&mut arena.h[..n * d], &mut arena.dh[..n * d], &mut arena.dx[..n * d]);
-        let (attended, dattended) = (&mut arena.attended[at(qw)], &mut arena.dattended[..n * qw]);
-        if self.rows(layer, batch) < n {
+        let (attended, dattended) = (&mut arena.attended[at(n, qw)], &mut arena.dattended[..n * qw]);
+        if m < n {
             spread(attended, qw, &batch.read);
             spread(dattended, qw, &batch.read);
             spread(dx, d, &batch.read);
         }
         let dqkv = &mut arena.dqkv[..n * width];
-        let (qkv, lse) = (&arena.qkv[at(width)], &arena.lse[at(shape.heads)]);
+        let (qkv, lse) = (&arena.qkv[at(n, width)], &arena.lse[at(n, shape.heads)]);
         kernels.attention_backward(
             layout,
             &batch.plan,
@@ -291,7 +287,7 @@ impl Decoder<'_> {
         );
         kernels.rotary(layout, dqkv, &batch.cos, &batch.sin, true);
         if let Some((q, k)) = &places.qk_norm {
-            let (raw, inv) = (&arena.raw[at(width)], &arena.inv_qk[at(shape.heads + shape.kv_heads)]);
+            let (raw, inv) = (&arena.raw[at(n, width)], &arena.inv_qk[at(n, shape.heads + shape.kv_heads)]);
             let both = q.start.min(k.start)..q.end.max(k.end);
             let dqk = grads.base(&both).map(|part| part.split_at_mut(shape.head_dim));
             kernels.qk_norm_backward(layout, raw, &weights.vector(q), &weights.vector(k), inv, dqkv, dqk);
@@ -302,10 +298,10 @@ impl Decoder<'_> {
 
         let x = &arena.x[layer * cap * d..][..n * d];
         let norm1 = weights.vector(&places.norm1);
-        kernels.rms_norm_again(x, &norm1, &arena.inv1[at(1)], h);
+        kernels.rms_norm_again(x, &norm1, &arena.inv1[at(n, 1)], h);
         self.product_backward(dh, dqkv, width, h, d, &places.qkv, grads);
         self.adapt_backward(layer, Projection::Qkv, dh, dqkv, width, h, d, low, dlow, grads);
-        kernels.rms_norm_backward(x, &norm1, &arena.inv1[at(1)], dh, dx, grads.base(&places.norm1));
+        kernels.rms_norm_backward(x, &norm1, &arena.inv1[at(n, 1)], dh, dx, grads.base(&places.norm1));
     }
 
     /// `dx = dy W` and, where the base is trained, `dW (+)= dy^T x`.

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use super::aligned::Aligned;
 use super::kernel::{Kernels, Mat, MatMut, RowCotangent, RowState, Vocabulary};
 use super::weights::Weights;
 use super::{Divergence, Want};
@@ -23,8 +24,8 @@ pub(crate) struct Side<'a> {
 /// The head's work buffers, kept between steps.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
-    logits: Vec<f32>,
-    reference: Vec<f32>,
+    logits: Aligned,
+    reference: Aligned,
 }
 
 /// What the head computes with.
@@ -67,7 +68,7 @@ impl Head<'_> {
                 let columns = step.min(self.vocab - first);
                 let place = start * self.vocab + n * first;
                 let (out, there) = match &mut logits {
-                    Logits::Passing => (room(own, n * columns), false),
+                    Logits::Passing => (own.room(n * columns), false),
                     Logits::Keep(kept) => (&mut kept[place..place + n * columns], false),
                     Logits::Kept(kept) => (&mut kept[place..place + n * columns], true),
                 };
@@ -76,7 +77,7 @@ impl Head<'_> {
                     self.product(self.policy, hidden.clone(), first, columns, out);
                 }
                 let reference = self.reference.map(|side| {
-                    let out = room(reference, n * columns);
+                    let out = reference.room(n * columns);
                     self.product(side, hidden, first, columns, out);
                     &*out
                 });
@@ -187,13 +188,6 @@ enum Logits<'a> {
     Keep(&'a mut [f32]),
     /// They are there.
     Kept(&'a mut [f32]),
-}
-
-fn room(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
-    if buffer.len() < len {
-        buffer.resize(len, 0.0);
-    }
-    &mut buffer[..len]
 }
 
 /// A block of logits.

@@ -82,7 +82,7 @@ pub struct Policy {
     arena: Option<Arena>,
     head: Buffers,
     /// Logits that wait for the backward pass, beside an adapter.
-    logits: Vec<f32>,
+    logits: Aligned,
     rows: Rows,
     pending: Option<Pending>,
 }
@@ -134,7 +134,7 @@ impl Policy {
             fresh: true,
             arena: None,
             head: Buffers::default(),
-            logits: Vec::new(),
+            logits: Aligned::default(),
             rows: Rows::default(),
             pending: None,
             weights,
@@ -368,10 +368,7 @@ impl Policy {
         let side = want.reference().then_some(Side { hidden: &rows.reference, weights: other });
         let kept = waiting.map(|waiting| match waiting {
             Waiting::Gradients(spare) => &mut grads[spare],
-            Waiting::Buffer(len) => {
-                logits.resize(len.max(logits.len()), 0.0);
-                &mut logits[..len]
-            }
+            Waiting::Buffer(len) => logits.room(len),
         });
         Ok(head_of(decoder, want, &rows.hidden, side).forward(&targets, head, kept))
     }

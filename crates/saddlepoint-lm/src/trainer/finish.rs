@@ -57,8 +57,8 @@ impl Run<'_> {
     }
 }
 
-/// Chooses the weights that the run ends with, measures, samples and evaluates them, and writes `model/`, `samples.jsonl` and
-/// `summary.json`.
+/// Chooses the weights that the run ends with, measures, samples and evaluates them, and writes `model/`,
+/// `samples.jsonl` and `summary.json`.
 pub(super) fn finish(run: &mut Run, observer: Observer) -> Result<Summary> {
     let job = run.job;
     let mut model_step = run.state.step;

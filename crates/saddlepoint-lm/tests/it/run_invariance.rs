@@ -12,6 +12,8 @@ use saddlepoint_lm::recipe::Recipe;
 use saddlepoint_lm::trainer::run;
 use serde_json::Value;
 
+use crate::trainer::lines;
+
 /// Large enough that every kernel has work for several threads.
 const SFT: &str = r#"
 [model]
@@ -125,8 +127,7 @@ impl Place {
     }
 
     fn metrics(&self, out: &str) -> Vec<Value> {
-        let text = fs::read_to_string(self.path().join(out).join("metrics.jsonl")).expect("metrics");
-        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+        lines(self.path().join(out).join("metrics.jsonl"))
     }
 
     /// One and several threads, and the same once more, give the same bytes; another seed gives others.
@@ -191,7 +192,7 @@ impl Place {
     }
 }
 
-fn norm(values: impl Iterator<Item = f32>) -> f64 {
+pub(crate) fn norm(values: impl Iterator<Item = f32>) -> f64 {
     values.map(|value| f64::from(value).powi(2)).sum::<f64>().sqrt()
 }
 

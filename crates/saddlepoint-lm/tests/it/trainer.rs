@@ -75,7 +75,8 @@ fn weights(run: &Path) -> Vec<u8> {
     fs::read(run.join("model/model.safetensors")).expect("weights")
 }
 
-fn lines(path: PathBuf) -> Vec<Value> {
+/// A file of one JSON value a line.
+pub(crate) fn lines(path: PathBuf) -> Vec<Value> {
     let text = fs::read_to_string(path).expect("a file");
     text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }

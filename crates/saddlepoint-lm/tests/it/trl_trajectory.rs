@@ -14,6 +14,8 @@ use saddlepoint_lm::trainer::run;
 use serde_json::Value;
 
 use crate::engine_golden::folder;
+use crate::run_invariance::norm;
+use crate::trainer::lines;
 
 const SEED: u64 = 42;
 
@@ -76,8 +78,7 @@ fn twenty_steps_agree_with_trl() {
         let place = tempfile::tempdir().expect("a temporary folder");
         run(&recipe(&place, &golden["settings"], division), false, &mut |_| {}).expect("the run ends");
 
-        let metrics = fs::read_to_string(place.path().join("run/metrics.jsonl")).expect("metrics");
-        let lines: Vec<Value> = metrics.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
+        let lines = lines(place.path().join("run/metrics.jsonl"));
         assert_eq!(lines.len(), steps.len());
         for name in [
             "loss",
@@ -105,10 +106,7 @@ fn twenty_steps_agree_with_trl() {
             let [mut a, mut b] = [vec![0.0; spec.len()], vec![0.0; spec.len()]];
             ours.source().read(&spec, &mut a).expect("our weights");
             trl.read(&spec, &mut b).expect("TRL's weights");
-            let norm = |values: &mut dyn Iterator<Item = f32>| {
-                values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt()
-            };
-            let error = norm(&mut a.iter().zip(&b).map(|(a, b)| a - b)) / norm(&mut b.iter().copied());
+            let error = norm(a.iter().zip(&b).map(|(a, b)| a - b)) / norm(b.iter().copied());
             assert!(error <= 1e-3, "{}: off by {error:.1e} of its norm", spec.name);
         }
     }

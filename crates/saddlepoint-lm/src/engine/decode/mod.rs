@@ -30,7 +30,8 @@ pub enum Weights {
     F32,
     /// A bf16 copy: half the bytes a token.
     Bf16,
-    /// An 8-bit copy with one scale an output: a quarter of the bytes a token.
+    /// An 8-bit copy with one scale an output: a quarter of the bytes a token. What it is multiplied with is rounded
+    /// to 16 bits at most.
     Int8,
 }
 

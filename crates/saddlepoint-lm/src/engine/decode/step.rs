@@ -71,11 +71,6 @@ impl<'a> Step<'a> {
         prefixes
     }
 
-    /// `y[m, out] (+)= x W^T`.
-    fn product(&self, team: &Team<'_>, w: NarrowWeights<'_>, x: &[f32], m: usize, y: &mut [f32], add: bool) {
-        self.decoder.kernels.narrow(team, w, x, m, y, add);
-    }
-
     /// `y += scale (x A^T) B^T`.
     fn adapt(
         &self,
@@ -94,7 +89,14 @@ impl<'a> Step<'a> {
         }
         let out = y.len() / m;
         let mut low = vec![0.0; m * rank];
-        self.product(team, NarrowWeights::F32(&adapter.params[group.a.clone()]), x, m, &mut low, false);
+        self.decoder.kernels.narrow(
+            team,
+            NarrowWeights::F32(&adapter.params[group.a.clone()]),
+            x,
+            m,
+            &mut low,
+            false,
+        );
         for (i, part) in group.parts.iter().enumerate() {
             let input: Vec<f32> = low
                 .chunks_exact(rank)
@@ -102,7 +104,7 @@ impl<'a> Step<'a> {
                 .copied()
                 .collect();
             let mut update = vec![0.0; m * part.out];
-            self.product(
+            self.decoder.kernels.narrow(
                 team,
                 NarrowWeights::F32(&adapter.params[part.b.clone()]),
                 &input,
@@ -140,7 +142,7 @@ impl<'a> Step<'a> {
         let mut inv_qk = vec![0.0; m * (shape.heads + shape.kv_heads)];
         for (layer, places) in weights.places.layers.iter().enumerate() {
             kernels.rms_norm(&x, &weights.vector(&places.norm1), shape.norm_eps, &mut h, &mut inv);
-            self.product(team, self.weights.matrix(&places.qkv), &h, m, &mut qkv, false);
+            kernels.narrow(team, self.weights.matrix(&places.qkv), &h, m, &mut qkv, false);
             if let Some(bias) = &places.bias {
                 kernels.add_bias(&mut qkv, &weights.vector(bias));
             }
@@ -160,13 +162,13 @@ impl<'a> Step<'a> {
                     attend(shape.head_dim, query, sequence.parts(layer, head), out);
                 }
             });
-            self.product(team, self.weights.matrix(&places.o), &attended, m, &mut x, true);
+            kernels.narrow(team, self.weights.matrix(&places.o), &attended, m, &mut x, true);
             self.adapt(team, layer, Projection::O, &attended, m, &mut x);
             kernels.rms_norm(&x, &weights.vector(&places.norm2), shape.norm_eps, &mut h, &mut inv);
-            self.product(team, self.weights.matrix(&places.gate_up), &h, m, &mut gate_up, false);
+            kernels.narrow(team, self.weights.matrix(&places.gate_up), &h, m, &mut gate_up, false);
             self.adapt(team, layer, Projection::GateUp, &h, m, &mut gate_up);
             kernels.swiglu(&gate_up, ffn, &mut act);
-            self.product(team, self.weights.matrix(&places.down), &act, m, &mut x, true);
+            kernels.narrow(team, self.weights.matrix(&places.down), &act, m, &mut x, true);
             self.adapt(team, layer, Projection::Down, &act, m, &mut x);
         }
         sequences.into_iter().for_each(Sequence::advance);

@@ -147,17 +147,8 @@ fn parts(m: usize, n: usize, depth: usize, workers: usize) -> (usize, usize) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::filled;
     use super::*;
-
-    fn filled(n: usize, seed: u32) -> Vec<f32> {
-        let mut state = seed;
-        (0..n)
-            .map(|_| {
-                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                (state >> 8) as f32 / 8_388_608.0 - 1.0
-            })
-            .collect()
-    }
 
     #[test]
     fn agrees_with_three_loops_for_every_orientation() {

@@ -138,3 +138,15 @@ pub trait Kernels: Debug + Send + Sync {
         accumulate: bool,
     );
 }
+
+/// Numbers in [-1, 1) without a pattern, the same for the same seed.
+#[cfg(test)]
+fn filled(n: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed;
+    (0..n)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / 8_388_608.0 - 1.0
+        })
+        .collect()
+}

@@ -152,7 +152,7 @@ impl Team<'_> {
     }
 
     /// Runs `body(0)` to `body(tasks - 1)`, in any order and on any thread.
-    pub fn each(&self, tasks: usize, body: &(dyn Fn(usize) + Sync)) {
+    fn each(&self, tasks: usize, body: &(dyn Fn(usize) + Sync)) {
         if self.threads == 1 || tasks < 2 {
             return (0..tasks).for_each(body);
         }

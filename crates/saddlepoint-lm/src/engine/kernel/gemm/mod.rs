@@ -21,6 +21,7 @@ use pulp::{Simd, WithSimd};
 use self::pack::Part;
 use self::tile::{LARGEST, Left, Out, Right};
 use super::matmul::{Mat, Values};
+use crate::engine::aligned::Aligned;
 
 /// Deepest piece that is summed in registers.
 const DEPTH: usize = 768;
@@ -67,21 +68,12 @@ pub(super) struct Product<'a> {
 /// Memory for packed operands.
 #[derive(Debug, Default)]
 struct Packed {
-    left: Vec<f32>,
-    right: Vec<f32>,
+    left: Aligned,
+    right: Aligned,
 }
 
 thread_local! {
     static PACKED: RefCell<Packed> = RefCell::default();
-}
-
-/// `len` elements that begin with a cache line.
-fn room(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
-    if buffer.len() < len + LINE {
-        buffer.resize(len + LINE, 0.0);
-    }
-    let from = buffer.as_ptr().align_offset(LINE * size_of::<f32>());
-    &mut buffer[from..from + len]
 }
 
 impl Product<'_> {
@@ -144,14 +136,14 @@ impl Product<'_> {
         let b_there = b.in_order().filter(|_| block.rows.len() <= FEW);
         // Panels are read where they lie only if they have all their columns.
         let there = if b_there.is_some() { n / width * width } else { 0 };
-        let right = room(&mut packed.right, deep * n.next_multiple_of(width));
+        let right = packed.right.room(deep * n.next_multiple_of(width));
         for p in (there..n).step_by(width) {
             let i = block.columns.start + p..block.columns.start + n.min(p + width);
             let vectors = i.len().next_multiple_of(S::F32_LANES);
             pack_panel(*b, block.k.clone(), i, vectors, &mut right[p * deep..][..vectors * deep]);
         }
         let a_there = a.in_order();
-        let left = room(&mut packed.left, GROUP * deep);
+        let left = packed.left.room(GROUP * deep);
         for g in block.rows.clone().step_by(GROUP) {
             let group = g..block.rows.end.min(g + GROUP);
             if a_there.is_none() {
@@ -251,17 +243,8 @@ fn pack_groups(a: Mat<'_>, k: Range<usize>, i: Range<usize>, tall: usize, out: &
 mod tests {
     use half::bf16;
 
+    use super::super::filled;
     use super::*;
-
-    fn filled(n: usize, seed: u32) -> Vec<f32> {
-        let mut state = seed;
-        (0..n)
-            .map(|_| {
-                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                (state >> 8) as f32 / 8_388_608.0 - 1.0
-            })
-            .collect()
-    }
 
     /// `c + 0.5 a b` with one set of instructions.
     fn product(run: impl Fn(Run<'_, '_>), a: Mat<'_>, b: Mat<'_>, c: &[f32]) -> Vec<f32> {

@@ -84,17 +84,8 @@ fn groups(m: usize, widest: usize) -> impl Iterator<Item = (usize, usize)> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::filled;
     use super::*;
-
-    fn filled(n: usize, seed: u32) -> Vec<f32> {
-        let mut state = seed;
-        (0..n)
-            .map(|_| {
-                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                (state >> 8) as f32 / 8_388_608.0 - 1.0
-            })
-            .collect()
-    }
 
     #[test]
     fn every_type_agrees_with_its_widened_weights_and_rows_do_not_depend_on_the_batch() {

@@ -113,20 +113,10 @@ impl<W: Weight, const P: usize> WithSimd for Task<'_, '_, W, P> {
             for from in (0..vectors.max(1)).step_by(step) {
                 let part = from..vectors.min(from + step);
                 for row in (0..whole).step_by(ROWS) {
-                    match group.rows {
-                        8 => self.tile::<S, ROWS, 8>(simd, row, group, part.clone()),
-                        4 => self.tile::<S, ROWS, 4>(simd, row, group, part.clone()),
-                        2 => self.tile::<S, ROWS, 2>(simd, row, group, part.clone()),
-                        _ => self.tile::<S, ROWS, 1>(simd, row, group, part.clone()),
-                    }
+                    self.tiles::<S, ROWS>(simd, row, group, part.clone());
                 }
                 for row in whole..rows {
-                    match group.rows {
-                        8 => self.tile::<S, 1, 8>(simd, row, group, part.clone()),
-                        4 => self.tile::<S, 1, 4>(simd, row, group, part.clone()),
-                        2 => self.tile::<S, 1, 2>(simd, row, group, part.clone()),
-                        _ => self.tile::<S, 1, 1>(simd, row, group, part.clone()),
-                    }
+                    self.tiles::<S, 1>(simd, row, group, part.clone());
                 }
             }
         }
@@ -134,6 +124,16 @@ impl<W: Weight, const P: usize> WithSimd for Task<'_, '_, W, P> {
 }
 
 impl<W: Weight, const P: usize> Task<'_, '_, W, P> {
+    #[inline(always)]
+    fn tiles<S: Simd, const R: usize>(&mut self, simd: S, row: usize, group: &Group, part: Range<usize>) {
+        match group.rows {
+            8 => self.tile::<S, R, 8>(simd, row, group, part),
+            4 => self.tile::<S, R, 4>(simd, row, group, part),
+            2 => self.tile::<S, R, 2>(simd, row, group, part),
+            _ => self.tile::<S, R, 1>(simd, row, group, part),
+        }
+    }
+
     /// A part of `R` weight rows against that of the `M` input rows of a group. Each of the `R M` sums has its own
     /// accumulator and the same order whatever `R` and `M` are. The last part takes what fills no vector.
     #[inline(always)]
