@@ -7,5 +7,6 @@ pub mod dual;
 mod error;
 pub mod optimizer;
 pub mod schedule;
+pub mod simd;
 
 pub use error::{Error, Result};

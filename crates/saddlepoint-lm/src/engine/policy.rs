@@ -7,7 +7,7 @@ use rand_distr::{Distribution, StandardNormal};
 
 use super::adapter::Adapter;
 use super::aligned::Aligned;
-use super::arena::{Arena, Room};
+use super::arena::{Arena, Room, heads};
 use super::decoder::{Decoder, Gradients, Prepared};
 use super::head::{Buffers, Head, Side};
 use super::kernel::{AttentionPlan, Cpu, Kernels, PACKED_BYTES, RowCotangent, RowState};
@@ -352,7 +352,7 @@ impl Policy {
             shape, kernels, weights, adapter, reference, rope, arena, head, rows, grads, logits, ..
         } = self;
         let arena = arena.as_mut().expect("allocated above");
-        let batch = prepare(forest, rope);
+        let batch = prepare(forest, shape, rope);
         let base = Decoder { kernels: kernels.as_ref(), shape, weights, adapter: None };
         let other = reference.as_ref().unwrap_or(weights);
         if want.reference() {
@@ -407,7 +407,7 @@ impl Policy {
         } = self;
         let arena = arena.as_mut().expect("the forward pass allocated it");
         let d = shape.hidden;
-        let batch = prepare(&forest, rope);
+        let batch = prepare(&forest, shape, rope);
         let decoder = Decoder { kernels: kernels.as_ref(), shape, weights, adapter: adapter.as_ref() };
         let other = reference.as_ref().unwrap_or(weights);
         let mut gradients =
@@ -491,12 +491,12 @@ fn room(shape: &Shape, setup: &Setup, keep: bool) -> Room {
     Room { tokens: setup.max_tokens, slots, inputs, lora, backward: keep }
 }
 
-pub(crate) fn prepare<'a>(forest: &'a Forest, rope: &mut RopeTable) -> Prepared<'a> {
+pub(crate) fn prepare<'a>(forest: &'a Forest, shape: &Shape, rope: &mut RopeTable) -> Prepared<'a> {
     let (cos, sin) = rope.gather(forest);
     let mut read: Vec<usize> = forest.rows.iter().map(|row| row.at).collect();
     read.sort_unstable();
     read.dedup();
-    Prepared { tokens: &forest.tokens, read, plan: AttentionPlan::new(forest), cos, sin }
+    Prepared { tokens: &forest.tokens, read, plan: AttentionPlan::new(forest, heads(shape)), cos, sin }
 }
 
 /// Where the result that a row reads is.

@@ -12,6 +12,8 @@
 use std::ops::Range;
 
 use rayon::prelude::*;
+
+use crate::simd::vectorized;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -92,7 +94,6 @@ impl AdamW {
             step_size: (lr / (1.0 - c.adam_beta1.powf(t))) as f32,
         };
         let decayed = Element { keep: (1.0 - lr * c.weight_decay) as f32, ..kept };
-        let arch = pulp::Arch::new();
         let ranges = &self.decayed;
         params
             .par_chunks_mut(CHUNK)
@@ -105,7 +106,7 @@ impl AdamW {
                     let rule = if decays { decayed } else { kept };
                     let (p, g) = (&mut p[part.clone()], &g[part.clone()]);
                     let (m, v) = (&mut m[part.clone()], &mut v[part]);
-                    arch.dispatch(
+                    vectorized(
                         #[inline(always)]
                         || rule.apply(p, g, m, v),
                     );

@@ -2,6 +2,8 @@
 
 use rayon::prelude::*;
 
+use crate::simd::vectorized;
+
 /// Elements of one partial sum; fixed, so that the order of the additions is.
 const CHUNK: usize = 1 << 14;
 /// Independent sums inside a chunk, one vector register of `f64` or more.
@@ -10,11 +12,10 @@ const LANES: usize = 16;
 /// `sqrt(Σ g²)`, summed in `f64` in a fixed order: the same for any number of threads.
 /// NaN or infinite if an element is.
 pub fn global_norm(grads: &[f32]) -> f64 {
-    let arch = pulp::Arch::new();
     let partial: Vec<f64> = grads
         .par_chunks(CHUNK)
         .map(|chunk| {
-            arch.dispatch(
+            vectorized(
                 #[inline(always)]
                 || sum_of_squares(chunk),
             )

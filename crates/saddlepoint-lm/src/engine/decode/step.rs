@@ -44,7 +44,7 @@ impl<'a> Step<'a> {
                 first..forest.len()
             })
             .collect();
-        let mut batch = prepare(&forest, &mut self.rope);
+        let mut batch = prepare(&forest, self.decoder.shape, &mut self.rope);
         batch.read = tokens.iter().map(|tokens| tokens.end - 1).collect();
         let lora = adapter.map_or(0, |a| a.width);
         let room = Room { tokens: forest.len(), slots: 1, inputs: 2, lora, backward: false };

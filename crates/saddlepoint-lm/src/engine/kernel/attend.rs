@@ -1,5 +1,7 @@
 //! Attention of one token to cached keys and values, as decoding needs it: bound by reading the cache once.
 
+use saddlepoint_opt::simd::vectorized;
+
 use super::lanes::{exp, max, sum};
 
 /// Tokens of a block of keys, which lie dimension by dimension: a score for each is a sum without a reduction.
@@ -22,7 +24,7 @@ pub(crate) fn attend(head_dim: usize, query: &[f32], parts: [Cached<'_>; 2], out
     let total: usize = parts.iter().map(|part| part.len).sum();
     let scale = 1.0 / (head_dim as f32).sqrt();
     let mut weights = vec![0.0f32; query.len() / head_dim * total];
-    pulp::Arch::new().dispatch(
+    vectorized(
         #[inline(always)]
         || {
             let mut at = 0;

@@ -1,6 +1,7 @@
 //! RMS normalisation of rows and of query and key heads, and biases.
 
 use rayon::prelude::*;
+use saddlepoint_opt::simd::vectorized;
 
 use super::attention::HeadLayout;
 use super::lanes::dot;
@@ -10,14 +11,14 @@ const BLOCK: usize = 32;
 
 pub(crate) fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32], inv: &mut [f32]) {
     let d = weight.len();
-    let arch = pulp::Arch::new();
     (x.par_chunks(BLOCK * d), out.par_chunks_mut(BLOCK * d), inv.par_chunks_mut(BLOCK))
         .into_par_iter()
         .for_each(|(x, out, inv)| {
-            arch.dispatch(
+            vectorized(
                 #[inline(always)]
                 || {
-                    for ((x, out), inv) in x.chunks_exact(d).zip(out.chunks_exact_mut(d)).zip(inv) {
+                    for ((x, out), inv) in x.chunks_exact(d).zip(out.chunks_exact_mut(d)).zip(inv.iter_mut())
+                    {
                         *inv = 1.0 / (dot(x, x) / d as f32 + eps).sqrt();
                         for ((o, &v), &w) in out.iter_mut().zip(x).zip(weight) {
                             *o = v * *inv * w;
@@ -30,10 +31,9 @@ pub(crate) fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32], inv
 
 pub(crate) fn rms_norm_again(x: &[f32], weight: &[f32], inv: &[f32], out: &mut [f32]) {
     let d = weight.len();
-    let arch = pulp::Arch::new();
     (x.par_chunks(BLOCK * d), out.par_chunks_mut(BLOCK * d), inv.par_chunks(BLOCK)).into_par_iter().for_each(
         |(x, out, inv)| {
-            arch.dispatch(
+            vectorized(
                 #[inline(always)]
                 || {
                     for ((x, out), &inv) in x.chunks_exact(d).zip(out.chunks_exact_mut(d)).zip(inv) {
@@ -57,12 +57,11 @@ pub(crate) fn rms_norm_backward(
     dweight: Option<&mut [f32]>,
 ) {
     let d = weight.len();
-    let arch = pulp::Arch::new();
     (x.par_chunks(BLOCK * d), dy.par_chunks(BLOCK * d), dx.par_chunks_mut(BLOCK * d), inv.par_chunks(BLOCK))
         .into_par_iter()
         .for_each(|(x, dy, dx, inv)| {
             let mut weighted = vec![0.0; d];
-            arch.dispatch(
+            vectorized(
                 #[inline(always)]
                 || {
                     let rows = x.chunks_exact(d).zip(dy.chunks_exact(d)).zip(dx.chunks_exact_mut(d)).zip(inv);
@@ -75,7 +74,7 @@ pub(crate) fn rms_norm_backward(
     if let Some(dweight) = dweight {
         let partial = blocks(x, d).zip(blocks(dy, d)).zip(inv.par_chunks(BLOCK)).map(|((x, dy), inv)| {
             let mut sum = vec![0.0; d];
-            arch.dispatch(
+            vectorized(
                 #[inline(always)]
                 || {
                     for ((x, dy), &inv) in x.chunks_exact(d).zip(dy.chunks_exact(d)).zip(inv) {

@@ -1,6 +1,7 @@
 //! Rotary position embedding, half-split convention.
 
 use rayon::prelude::*;
+use saddlepoint_opt::simd::vectorized;
 
 use super::attention::HeadLayout;
 
@@ -8,12 +9,11 @@ pub(crate) fn rotary(heads: HeadLayout, qkv: &mut [f32], cos: &[f32], sin: &[f32
     let half = heads.head_dim / 2;
     let rotated = (heads.heads + heads.kv_heads) * heads.head_dim;
     let sign = if inverse { -1.0 } else { 1.0 };
-    let arch = pulp::Arch::new();
     (qkv.par_chunks_mut(heads.width()), cos.par_chunks(half), sin.par_chunks(half))
         .into_par_iter()
         .with_min_len(32)
         .for_each(|(row, cos, sin)| {
-            arch.dispatch(
+            vectorized(
                 #[inline(always)]
                 || {
                     for head in row[..rotated].chunks_exact_mut(2 * half) {

@@ -2,6 +2,7 @@
 //! and divergences in one sweep, and the derivative with respect to the logits in another.
 
 use rayon::prelude::*;
+use saddlepoint_opt::simd::vectorized;
 
 use super::lanes::{exp, ln, max, sum};
 use crate::engine::Divergence;
@@ -113,12 +114,11 @@ pub struct RowCotangent {
 }
 
 pub(crate) fn accumulate(chunk: Vocabulary<'_>, reference: Option<&[f32]>, rows: &mut [RowState]) {
-    let arch = pulp::Arch::new();
     rows.par_iter_mut().enumerate().with_min_len(4).for_each(|(i, state)| {
         let own = i * chunk.columns..(i + 1) * chunk.columns;
         let z = &chunk.logits[own.clone()];
         let r = reference.map(|r| &r[own]);
-        arch.dispatch(
+        vectorized(
             #[inline(always)]
             || accumulate_row(chunk, z, r, state),
         );
@@ -196,12 +196,11 @@ fn accumulate_row(chunk: Vocabulary<'_>, z: &[f32], reference: Option<&[f32]>, s
 const TINY: f32 = 1e-37;
 
 pub(crate) fn mixture(chunk: Vocabulary<'_>, reference: &[f32], rows: &mut [RowState]) {
-    let arch = pulp::Arch::new();
     rows.par_iter_mut().enumerate().with_min_len(4).for_each(|(i, state)| {
         let own = i * chunk.columns..(i + 1) * chunk.columns;
         let (z, r) = (&chunk.logits[own.clone()], &reference[own]);
         let (lse, ref_lse) = (state.lse() as f32, state.ref_lse() as f32);
-        arch.dispatch(
+        vectorized(
             #[inline(always)]
             || {
                 let mut from_p = [0.0f32; PIECE];
@@ -230,11 +229,10 @@ pub(crate) fn backward(
     rows: &[RowState],
     cotangents: &[RowCotangent],
 ) {
-    let arch = pulp::Arch::new();
     logits.par_chunks_mut(chunk.columns).zip(rows).zip(cotangents).enumerate().with_min_len(4).for_each(
         |(i, ((z, state), cotangent))| {
             let r = reference.map(|r| &r[i * chunk.columns..(i + 1) * chunk.columns]);
-            arch.dispatch(
+            vectorized(
                 #[inline(always)]
                 || backward_row(chunk, z, r, state, cotangent),
             );
@@ -304,7 +302,7 @@ fn backward_row(
 
 /// `ln sum e^z`, nats.
 pub(crate) fn log_sum_exp(z: &[f32]) -> f64 {
-    pulp::Arch::new().dispatch(
+    vectorized(
         #[inline(always)]
         || {
             let top = max(z);

@@ -1,14 +1,14 @@
 //! The gated feed-forward activation `silu(gate) up`, `silu(g) = g / (1 + e^-g)`.
 
 use rayon::prelude::*;
+use saddlepoint_opt::simd::vectorized;
 
 use super::lanes::exp;
 
 pub(crate) fn swiglu(gate_up: &[f32], ffn: usize, out: &mut [f32]) {
-    let arch = pulp::Arch::new();
     (gate_up.par_chunks(2 * ffn), out.par_chunks_mut(ffn)).into_par_iter().with_min_len(8).for_each(
         |(gu, out)| {
-            arch.dispatch(
+            vectorized(
                 #[inline(always)]
                 || {
                     let (gate, up) = gu.split_at(ffn);
@@ -22,12 +22,11 @@ pub(crate) fn swiglu(gate_up: &[f32], ffn: usize, out: &mut [f32]) {
 }
 
 pub(crate) fn swiglu_backward(gate_up: &[f32], ffn: usize, dout: &[f32], dgate_up: &mut [f32]) {
-    let arch = pulp::Arch::new();
     (gate_up.par_chunks(2 * ffn), dout.par_chunks(ffn), dgate_up.par_chunks_mut(2 * ffn))
         .into_par_iter()
         .with_min_len(8)
         .for_each(|(gu, dout, dgu)| {
-            arch.dispatch(
+            vectorized(
                 #[inline(always)]
                 || {
                     let (gate, up) = gu.split_at(ffn);

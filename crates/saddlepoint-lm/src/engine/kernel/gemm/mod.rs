@@ -92,6 +92,8 @@ struct Run<'a, 'p> {
 /// One block: rows and columns of `c`, and a piece of the depth.
 #[derive(Debug, Clone)]
 struct Block {
+    /// Columns of a panel.
+    width: usize,
     rows: Range<usize>,
     columns: Range<usize>,
     k: Range<usize>,
@@ -105,7 +107,7 @@ impl WithSimd for Run<'_, '_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Run { product, packed } = self;
         let Product { b, rows, columns, accumulate, .. } = product.clone();
-        let width = tile::shape::<S>().1 * S::F32_LANES;
+        let width = panel(tile::shape::<S>().1, columns.len().div_ceil(S::F32_LANES)) * S::F32_LANES;
         let depth = b.rows;
         let deep = depth.div_ceil(depth.div_ceil(DEPTH).max(1)).max(1);
         let panels = columns.len().div_ceil(width);
@@ -115,6 +117,7 @@ impl WithSimd for Run<'_, '_> {
         for k in (0..depth.max(1)).step_by(deep) {
             for j in columns.clone().step_by(across) {
                 let block = Block {
+                    width,
                     rows: rows.clone(),
                     columns: j..columns.end.min(j + across),
                     k: k..depth.min(k + deep),
@@ -126,12 +129,17 @@ impl WithSimd for Run<'_, '_> {
     }
 }
 
+/// Vectors of a panel, of which at most `most` fit a tile: as many for each panel, rather than few for the last.
+fn panel(most: usize, vectors: usize) -> usize {
+    vectors.div_ceil(vectors.div_ceil(most).max(1)).max(1)
+}
+
 impl Product<'_> {
     #[inline(always)]
     fn block<S: Simd>(&self, simd: S, block: &Block, packed: &mut Packed) {
         let Self { a, b, .. } = self;
-        let (tall, vectors) = tile::shape::<S>();
-        let (width, deep) = (vectors * S::F32_LANES, block.k.len());
+        let tall = tile::shape::<S>().0;
+        let (width, deep) = (block.width, block.k.len());
         let n = block.columns.len();
         let b_there = b.in_order().filter(|_| block.rows.len() <= FEW);
         // Panels are read where they lie only if they have all their columns.

@@ -6,6 +6,7 @@
 
 use pulp::{Arch, Scalar, Simd, WithSimd};
 use rayon::prelude::*;
+use saddlepoint_opt::simd::vectorized;
 
 use super::super::lanes::{magnitude, prefetch_second};
 use super::{AHEAD, groups};
@@ -226,7 +227,7 @@ impl WithSimd for Bits {
 /// Rounds a row to levels up to `top`; returns what a level is, not a number where the row has values that are none.
 fn round(x: &[f32], top: f32, out: &mut [i16]) -> f32 {
     const MAGIC: f32 = 12_582_912.0; // 1.5 2^23: adding it rounds to an integer held in the low mantissa bits
-    Arch::new().dispatch(
+    vectorized(
         #[inline(always)]
         || {
             let finite = x.iter().fold(true, |all, v| all & v.is_finite());
