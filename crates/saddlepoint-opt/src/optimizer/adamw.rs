@@ -12,11 +12,10 @@
 use std::ops::Range;
 
 use rayon::prelude::*;
-
-use crate::simd::vectorized;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::simd::vectorized;
 use crate::{Error, Result};
 
 /// Elements of one parallel task; fixed, and small enough that the four streams of a task share a cache.

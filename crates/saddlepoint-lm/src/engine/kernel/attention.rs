@@ -78,6 +78,15 @@ impl QueryBlock {
         self.keys.iter().map(Range::len).sum()
     }
 
+    /// The key ranges, each with the column of a row of scores at which it begins.
+    fn ranges(&self) -> impl Iterator<Item = (usize, &Range<usize>)> {
+        self.keys.iter().scan(0, |next, keys| {
+            let at = *next;
+            *next += keys.len();
+            Some((at, keys))
+        })
+    }
+
     /// Keys that query `i` of the block sees; they are the first ones.
     fn visible(&self, i: usize) -> usize {
         self.width() - (self.queries.len() - 1 - i)
@@ -193,23 +202,19 @@ impl<'a> Part<'a> {
     /// `out [rows, width] = scale x Y^T`, where `Y` are the keys or the values.
     fn against(&self, x: &[f32], y: impl Fn(&Self, &Range<usize>) -> Mat<'a>, scale: f32, out: &mut [f32]) {
         let (rows, total) = (self.rows(), self.block.width());
-        let mut at = 0;
-        for keys in &self.block.keys {
+        for (at, keys) in self.block.ranges() {
             let c = MatMut::strided(&mut out[at..], rows, keys.len(), total);
             matmul(c, Mat::new(x, rows, self.heads.head_dim), y(self, keys).t(), scale, false, Threads::One);
-            at += keys.len();
         }
     }
 
     /// `out [rows, head_dim] = scale x Y`.
     fn with(&self, x: &[f32], y: impl Fn(&Self, &Range<usize>) -> Mat<'a>, scale: f32, out: &mut [f32]) {
         let (rows, total) = (self.rows(), self.block.width());
-        let mut at = 0;
-        for (i, keys) in self.block.keys.iter().enumerate() {
+        for (at, keys) in self.block.ranges() {
             let c = MatMut::new(out, rows, self.heads.head_dim);
             let x = Mat::strided(&x[at..], rows, keys.len(), total);
-            matmul(c, x, y(self, keys), scale, i > 0, Threads::One);
-            at += keys.len();
+            matmul(c, x, y(self, keys), scale, at > 0, Threads::One);
         }
     }
 
@@ -260,7 +265,15 @@ impl<'a> Part<'a> {
 
     /// Writes the group's `dq` of the block's queries, and adds the block's share of `dk` and `dv`; all of `own` are
     /// of the tree's tokens, of which the first is `first`.
-    fn backward(&self, work: &mut Work, out: &[f32], lse: &[f32], dout: &[f32], own: Own<'_>, first: usize) {
+    fn backward(
+        &self,
+        work: &mut Work,
+        out: &[f32],
+        lse: &[f32],
+        dout: &[f32],
+        own: &mut Own<'_>,
+        first: usize,
+    ) {
         let Self { heads, block, kv, .. } = *self;
         let (rows, total, group, hd) = (self.rows(), block.width(), heads.group(), heads.head_dim);
         let width = heads.heads * hd;
@@ -290,18 +303,16 @@ impl<'a> Part<'a> {
         let Own { dq, dk, dv } = own;
         let from = (block.queries.start - first) * group * hd;
         self.with(dp, Self::keys, heads.scale(), &mut dq[from..][..rows * hd]);
-        let mut at = 0;
-        for keys in &block.keys {
+        for (at, keys) in block.ranges() {
             let n = keys.len();
             let local = (keys.start - first) * hd..(keys.end - first) * hd;
             for (to, left, right, scale) in
-                [(&mut *dv, &*p, dout_rows, 1.0), (&mut *dk, &*dp, q, heads.scale())]
+                [(&mut **dv, &*p, dout_rows, 1.0), (&mut **dk, &*dp, q, heads.scale())]
             {
                 let left = Mat::strided(&left[at..], rows, n, total).t();
                 let c = MatMut::new(&mut to[local.clone()], n, hd);
                 matmul(c, left, Mat::new(right, rows, hd), scale, true, Threads::One);
             }
-            at += n;
         }
     }
 }
@@ -365,44 +376,39 @@ pub(crate) fn attention_backward(
     let scratch = &mut scratch[..AttentionPlan::scratch(heads, tokens)];
     // One task a tree and group of heads, each with memory of its own: no two tasks write the same place.
     let mut tasks = Vec::with_capacity(plan.trees.len() * heads.kv_heads);
-    let mut rest = &mut *scratch;
+    let mut rest = scratch;
     for tree in &plan.trees {
         for kv in 0..heads.kv_heads {
             let (own, after) = rest.split_at_mut(tree.tokens.len() * heads.width() / heads.kv_heads);
             rest = after;
-            tasks.push((tree, kv, own));
+            tasks.push((tree, kv, Own::of(heads, own)));
         }
     }
-    tasks.into_par_iter().with_max_len(1).for_each(|(tree, kv, own)| {
-        let Own { dk, dv, .. } = Own::of(heads, own);
-        dk.fill(0.0);
-        dv.fill(0.0);
+    tasks.par_iter_mut().with_max_len(1).for_each(|(tree, kv, own)| {
+        own.dk.fill(0.0);
+        own.dv.fill(0.0);
         WORK.with_borrow_mut(|work| {
             for block in &plan.blocks[tree.blocks.clone()] {
-                let own = Own::of(heads, own);
-                Part { heads, block, kv, qkv }.backward(work, out, lse, dout, own, tree.tokens.start);
+                Part { heads, block, kv: *kv, qkv }.backward(work, out, lse, dout, own, tree.tokens.start);
             }
         });
     });
-    gather(heads, plan, scratch, dqkv);
+    for groups in tasks.chunks(heads.kv_heads) {
+        gather(heads, groups, dqkv);
+    }
 }
 
-/// Puts the tasks' results into rows of `dqkv`.
-fn gather(heads: HeadLayout, plan: &AttentionPlan, scratch: &[f32], dqkv: &mut [f32]) {
+/// Puts the results of one tree into its rows of `dqkv`.
+fn gather(heads: HeadLayout, groups: &[(&Tree, usize, Own<'_>)], dqkv: &mut [f32]) {
     let (hd, width, group) = (heads.head_dim, heads.width(), heads.group());
-    for tree in &plan.trees {
-        let n = tree.tokens.len();
-        let own = &scratch[tree.tokens.start * width..tree.tokens.end * width];
-        let rows = &mut dqkv[tree.tokens.start * width..tree.tokens.end * width];
-        rows.par_chunks_exact_mut(width).with_min_len(16).enumerate().for_each(|(i, row)| {
-            for (kv, own) in own.chunks_exact(n * width / heads.kv_heads).enumerate() {
-                let (dq, rest) = own.split_at(n * group * hd);
-                let (dk, dv) = rest.split_at(n * hd);
-                let h = kv * group;
-                row[h * hd..][..group * hd].copy_from_slice(&dq[i * group * hd..][..group * hd]);
-                row[heads.key_column(h)..][..hd].copy_from_slice(&dk[i * hd..][..hd]);
-                row[heads.value_column(h)..][..hd].copy_from_slice(&dv[i * hd..][..hd]);
-            }
-        });
-    }
+    let Some((tree, ..)) = groups.first() else { return };
+    let rows = &mut dqkv[tree.tokens.start * width..tree.tokens.end * width];
+    rows.par_chunks_exact_mut(width).with_min_len(16).enumerate().for_each(|(i, row)| {
+        for (_, kv, Own { dq, dk, dv }) in groups {
+            let h = kv * group;
+            row[h * hd..][..group * hd].copy_from_slice(&dq[i * group * hd..][..group * hd]);
+            row[heads.key_column(h)..][..hd].copy_from_slice(&dk[i * hd..][..hd]);
+            row[heads.value_column(h)..][..hd].copy_from_slice(&dv[i * hd..][..hd]);
+        }
+    });
 }
