@@ -7,6 +7,9 @@ use super::lanes::{exp, max, sum};
 /// Tokens of a block of keys, which lie dimension by dimension: a score for each is a sum without a reduction.
 pub(crate) const KEYS: usize = 64;
 
+/// Dimensions of values that are summed together, in registers.
+const DIMENSIONS: usize = 64;
+
 /// Keys and values of earlier tokens for one key and value head of a layer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cached<'a> {
@@ -56,21 +59,29 @@ pub(crate) fn attend(head_dim: usize, query: &[f32], parts: [Cached<'_>; 2], out
                     *w /= mass;
                 }
             }
-            out.fill(0.0);
-            let mut at = 0;
-            for part in parts {
-                for (t, value) in part.values.chunks_exact(head_dim).take(part.len).enumerate() {
-                    for (out, weights) in out.chunks_exact_mut(head_dim).zip(weights.chunks_exact(total)) {
-                        let w = weights[at + t];
-                        for (o, &v) in out.iter_mut().zip(value) {
-                            *o += w * v;
-                        }
-                    }
+            for (out, weights) in out.chunks_exact_mut(head_dim).zip(weights.chunks_exact(total)) {
+                for (block, out) in out.chunks_mut(DIMENSIONS).enumerate() {
+                    mean(parts, head_dim, block * DIMENSIONS, weights, out);
                 }
-                at += part.len;
             }
         },
     );
+}
+
+/// Sum of the values' dimensions from `first` on, one for each of `out`, each value times its weight.
+#[inline(always)]
+fn mean(parts: [Cached<'_>; 2], head_dim: usize, first: usize, weights: &[f32], out: &mut [f32]) {
+    let mut sums = [0.0f32; DIMENSIONS];
+    let mut weights = weights.iter();
+    for part in parts {
+        for (value, &w) in part.values.chunks_exact(head_dim).take(part.len).zip(&mut weights) {
+            match value[first..].first_chunk::<DIMENSIONS>() {
+                Some(value) => sums.iter_mut().zip(value).for_each(|(sum, &v)| *sum += w * v),
+                None => sums.iter_mut().zip(&value[first..]).for_each(|(sum, &v)| *sum += w * v),
+            }
+        }
+    }
+    out.copy_from_slice(&sums[..out.len()]);
 }
 
 #[cfg(test)]
