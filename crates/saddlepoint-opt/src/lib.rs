@@ -1,8 +1,9 @@
 //! Optimizers, schedules and multipliers: what the solvers and the trainers of Saddlepoint share.
 //!
 //! The answer to a constrained problem is a saddle point: low in the parameters ([`optimizer`],
-//! [`schedule`]) and high in the multipliers ([`dual`]).
+//! [`schedule`]) and high in the multipliers ([`dual`]). What the constraint of a policy measures is a [`divergence`].
 
+pub mod divergence;
 pub mod dual;
 mod error;
 pub mod optimizer;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use saddlepoint_lm::engine::{Divergence, Want};
 use serde::Serialize;
 
@@ -27,17 +27,10 @@ pub(crate) struct Arguments {
     /// Model from which to measure the divergence at each of these tokens
     #[arg(long, value_name = "MODEL")]
     reference: Option<PathBuf>,
-    /// Which divergence, exact over the vocabulary
-    #[arg(long, value_enum, value_name = "KIND", default_value = "reverse_kl", requires = "reference")]
-    divergence: Kind,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-#[value(rename_all = "snake_case")]
-enum Kind {
-    ReverseKl,
-    ForwardKl,
-    JensenShannon,
+    /// Which divergence, exact over the vocabulary: reverse_kl, forward_kl, jensen_shannon, alpha=A with A in (0, 1),
+    /// jeffreys, total_variation, chi_squared or hellinger
+    #[arg(long, value_name = "KIND", default_value = "reverse_kl", requires = "reference")]
+    divergence: Divergence,
 }
 
 #[derive(Serialize)]
@@ -56,11 +49,7 @@ impl Arguments {
     pub(crate) fn run(self, output: Output) -> Result<Verdict> {
         let opened = self.model.open()?;
         let samples = scoring::samples(&opened, &self.data)?;
-        let divergence = self.reference.is_some().then_some(match self.divergence {
-            Kind::ReverseKl => Divergence::ReverseKl,
-            Kind::ForwardKl => Divergence::ForwardKl,
-            Kind::JensenShannon => Divergence::JensenShannon,
-        });
+        let divergence = self.reference.is_some().then_some(self.divergence);
         let want = Want { divergence, ..Want::default() };
         let mut rows = Vec::new();
         scoring::score(&opened, self.reference.as_deref(), want, &samples, |sample, scored| {

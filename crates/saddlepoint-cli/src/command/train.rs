@@ -115,11 +115,7 @@ fn judged(tether: &Report) -> String {
     let [low, high] = tether.interval.map(number);
     let measured = format!("{} (95 % interval {low} to {high})", number(tether.measured));
     let mut rows = vec![[
-        format!(
-            "{} from the {} reference, nats a sequence",
-            word(&tether.divergence),
-            word(&tether.reference)
-        ),
+        format!("{} from the {} reference, nats a sequence", tether.divergence, word(&tether.reference)),
         measured,
     ]];
     match tether.budget {

@@ -122,7 +122,7 @@ fn gauge(tether: &tether::Report) -> String {
     };
     let mut source = format!(
         "{} from the {} reference, nats a sequence: mean of {} samples of {} held-out prompts",
-        word(&tether.divergence),
+        tether.divergence,
         word(&tether.reference),
         tether.samples,
         tether.prompts,

@@ -3,10 +3,10 @@
 
 use std::ops::Range;
 
+use super::Want;
 use super::aligned::Aligned;
-use super::kernel::{Kernels, Mat, MatMut, RowCotangent, RowState, Vocabulary};
+use super::kernel::{Kernels, Mat, MatMut, RowCotangent, RowState, Vocabulary, second_sweep};
 use super::weights::Weights;
-use super::{Divergence, Want};
 
 /// Rows handled together.
 const ROWS: usize = 4096;
@@ -102,18 +102,18 @@ impl Head<'_> {
         &self,
         targets: &[u32],
         buffers: &mut Buffers,
-        keep: Option<&mut [f32]>,
+        mut keep: Option<&mut [f32]>,
     ) -> Vec<RowState> {
         let mut states: Vec<_> = targets.iter().map(|&t| RowState::new(t)).collect();
-        self.sweep(buffers, keep.map_or(Logits::Passing, Logits::Keep), |tile| {
+        self.sweep(buffers, keep.as_deref_mut().map_or(Logits::Passing, Logits::Keep), |tile| {
             let chunk = self.chunk(tile.logits, tile.first, tile.columns);
             self.kernels.softmax_accumulate(chunk, tile.reference, &mut states[tile.rows]);
         });
-        if self.want.divergence == Some(Divergence::JensenShannon) && self.reference.is_some() {
-            self.sweep(buffers, Logits::Passing, |tile| {
+        if let Some(kind) = self.want.divergence.filter(|&kind| second_sweep(kind)) {
+            self.sweep(buffers, keep.map_or(Logits::Passing, Logits::Kept), |tile| {
                 if let Some(reference) = tile.reference {
                     let chunk = self.chunk(tile.logits, tile.first, tile.columns);
-                    self.kernels.softmax_mixture(chunk, reference, &mut states[tile.rows]);
+                    self.kernels.softmax_compare(kind, chunk, reference, &mut states[tile.rows]);
                 }
             });
         }

@@ -1,29 +1,15 @@
 //! What a method sees of the model, and what it gives back: the seam between methods and engine.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-/// A divergence between the policy's and the reference's next-token distributions, exact over the vocabulary.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Divergence {
-    /// `KL(policy || reference) = sum_v p (ln p - ln q)`: mode seeking, the one of RLHF and DPO.
-    #[default]
-    ReverseKl,
-    /// `KL(reference || policy) = sum_v q (ln q - ln p)`: mass covering.
-    ForwardKl,
-    /// `(KL(p || m) + KL(q || m)) / 2` with `m = (p + q) / 2`; at most `ln 2`.
-    JensenShannon,
-}
+pub use saddlepoint_opt::divergence::Divergence;
 
 /// Which per-token statistics are wanted beside `logp`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Want {
     /// Entropy of the policy's next-token distribution.
     pub entropy: bool,
     /// Log-probability of the target under the reference.
     pub ref_logp: bool,
-    /// Divergence between policy and reference.
+    /// Divergence of the policy's next-token distribution from the reference's, exact over the vocabulary.
     pub divergence: Option<Divergence>,
 }
 

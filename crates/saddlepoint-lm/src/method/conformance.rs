@@ -2,6 +2,7 @@
 
 use rand::RngExt;
 use saddlepoint_core::seed::Seed;
+use serde::Deserialize;
 
 use super::*;
 
@@ -62,6 +63,16 @@ fn the_cotangent_is_the_derivative_of_the_loss() {
                     let numeric = (at(1e-5) - at(-1e-5)) / 2e-5;
                     let exact = cotangent(&out).get(row).copied().unwrap_or(0.0);
                     let name = method.meta().name;
+                    if (name, exact) == ("tdpo", 0.0) && numeric != 0.0 {
+                        // The one statistic whose derivative a method drops: the KL of the chosen completion.
+                        assert!(
+                            sequences
+                                .iter()
+                                .position(|rows| rows.contains(&row))
+                                .is_some_and(|at| at % 2 == 0)
+                        );
+                        continue;
+                    }
                     assert!((numeric - exact).abs() < 1e-8, "{name}, row {row}: {exact} against {numeric}");
                 }
             }
@@ -103,11 +114,68 @@ fn a_method_is_named_in_a_recipe_as_in_the_table() {
     }
 }
 
+#[derive(Deserialize)]
+struct Golden {
+    cases: Vec<Case>,
+}
+
+/// Statistics of a peer's model, sequence by sequence, and what the peer made of them.
+#[derive(Deserialize)]
+struct Case {
+    config: serde_json::Value,
+    metrics: serde_json::Map<String, serde_json::Value>,
+    logp: Vec<Vec<f64>>,
+    #[serde(default)]
+    entropy: Vec<Vec<f64>>,
+    #[serde(default)]
+    ref_logp: Vec<Vec<f64>>,
+    #[serde(default)]
+    divergence: Vec<Vec<f64>>,
+    top1: Vec<Vec<bool>>,
+}
+
+#[test]
+fn losses_and_metrics_agree_with_the_peer() {
+    for meta in list() {
+        let file = format!("{}/tests/golden/{}.json", env!("CARGO_MANIFEST_DIR"), meta.name);
+        let text = std::fs::read_to_string(&file).expect("every method has a golden file");
+        let golden: Golden = serde_json::from_str(&text).expect("golden file");
+        assert!(!golden.cases.is_empty());
+        for case in golden.cases {
+            let config: MethodConfig = serde_json::from_value(case.config).expect("settings of a method");
+            assert_eq!(config.meta(), meta);
+            let mut sequences = Vec::new();
+            for rows in &case.logp {
+                let from = sequences.last().map_or(0, |last: &Range<usize>| last.end);
+                sequences.push(from..from + rows.len());
+            }
+            let stats = Stats {
+                logp: case.logp.concat(),
+                entropy: case.entropy.concat(),
+                ref_logp: case.ref_logp.concat(),
+                divergence: case.divergence.concat(),
+                top1: case.top1.concat(),
+            };
+            let norm = norm(&sequences);
+            let view = View { sequences: &sequences, stats: &stats, norm, beta: None };
+            let means = config.build().expect("valid").loss(&view, &mut Cotangent::default()).means(norm);
+            assert!(case.metrics.contains_key("loss"));
+            for (name, expected) in case.metrics {
+                let expected = expected.as_f64().expect("a number");
+                let got = means.iter().find(|(known, _)| *known == name).expect("a metric of the peer's").1;
+                let error = (got - expected).abs() / expected.abs().max(1.0);
+                // TRL's head is f32.
+                assert!(error < 1e-5, "{config:?} {name}: {got} against {expected}");
+            }
+        }
+    }
+}
+
 #[test]
 fn unknown_settings_are_refused() {
     let error =
         toml::from_str::<MethodConfig>("name = \"dpo\"\nbetta = 0.2").expect_err("refused").to_string();
     assert!(error.contains("unknown field `betta`"), "{error}");
     let error = toml::from_str::<MethodConfig>("name = \"ppo\"").expect_err("refused").to_string();
-    assert!(error.contains("unknown variant `ppo`, expected `sft` or `dpo`"), "{error}");
+    assert!(error.contains("unknown variant `ppo`, expected one of `sft`, `dpo`, "), "{error}");
 }

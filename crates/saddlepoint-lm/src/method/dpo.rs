@@ -26,14 +26,13 @@
 //! # Checked against
 //! closed form (a = b gives ln 2), finite differences, TRL 1.16 (`tests/golden/dpo.json`).
 
-use std::ops::Range;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Family, Input, Meta, Method, Per, Status, Sums, View};
+use super::pairs::{positive, sigmoid_loss, smoothing};
+use super::{Family, Input, Meta, Method, Status, Sums, View};
+use crate::Result;
 use crate::engine::{Cotangent, Want};
-use crate::{Error, Result};
 
 /// This method's row in the table of methods.
 pub const META: Meta = Meta {
@@ -63,18 +62,6 @@ impl Default for DpoConfig {
     }
 }
 
-/// Value and derivative with respect to the margin `h` of one pair.
-pub fn loss(h: f64, label_smoothing: f64) -> (f64, f64) {
-    let e = label_smoothing;
-    let value = -(1.0 - e) * log_sigmoid(h) - e * log_sigmoid(-h);
-    (value, e * log_sigmoid(h).exp() - (1.0 - e) * log_sigmoid(-h).exp())
-}
-
-/// `ln(1 / (1 + e^-x))` without overflow.
-fn log_sigmoid(x: f64) -> f64 {
-    x.min(0.0) - (-x.abs()).exp().ln_1p()
-}
-
 /// The method.
 #[derive(Debug, Clone)]
 pub struct Dpo {
@@ -87,14 +74,9 @@ impl Dpo {
     /// # Errors
     /// One is outside its range.
     pub fn new(config: DpoConfig) -> Result<Self> {
-        let refuse = |key: &str, problem: String| Err(Error::Config { key: key.to_owned(), problem });
-        if !(config.beta > 0.0 && config.beta.is_finite()) {
-            return refuse("method.beta", format!("must be > 0, got {} (default 0.1)", config.beta));
-        }
-        if !(0.0..0.5).contains(&config.label_smoothing) {
-            let problem = format!("must be in [0, 0.5), got {} (default 0)", config.label_smoothing);
-            return refuse("method.label_smoothing", problem);
-        }
+        let default = DpoConfig::default();
+        positive("beta", config.beta, default.beta)?;
+        smoothing(config.label_smoothing, default.label_smoothing)?;
         Ok(Self { config })
     }
 }
@@ -117,30 +99,15 @@ impl Method for Dpo {
     }
 
     fn loss(&self, view: &View, out: &mut Cotangent) -> Sums {
-        let stats = view.stats;
         let beta = view.beta.unwrap_or(self.config.beta);
-        let total = |values: &[f64], rows: &Range<usize>| values[rows.clone()].iter().sum::<f64>();
-        out.logp.resize(stats.logp.len(), 0.0);
+        out.logp.resize(view.stats.logp.len(), 0.0);
         let mut sums = Sums::default();
-        for pair in view.sequences.chunks_exact(2) {
-            let (chosen, rejected) = (&pair[0], &pair[1]);
-            let (logp_chosen, logp_rejected) = (total(&stats.logp, chosen), total(&stats.logp, rejected));
-            let a = logp_chosen - total(&stats.ref_logp, chosen);
-            let b = logp_rejected - total(&stats.ref_logp, rejected);
-            let (value, slope) = loss(beta * (a - b), self.config.label_smoothing);
+        for pair in view.pairs() {
+            let [a, b] = pair.log_ratios(view.stats);
+            let (value, slope) = sigmoid_loss(beta * (a - b), self.config.label_smoothing);
             let cotangent = beta * slope / view.norm.pairs as f64;
-            out.logp[chosen.clone()].iter_mut().for_each(|c| *c += cotangent);
-            out.logp[rejected.clone()].iter_mut().for_each(|c| *c -= cotangent);
-
-            let correct = stats.top1[chosen.clone()].iter().filter(|&&top1| top1).count();
-            sums.add("loss", value, Per::Pair);
-            sums.add("rewards/chosen", beta * a, Per::Pair);
-            sums.add("rewards/rejected", beta * b, Per::Pair);
-            sums.add("rewards/margins", beta * (a - b), Per::Pair);
-            sums.add("rewards/accuracies", f64::from(a > b), Per::Pair);
-            sums.add("logps/chosen", logp_chosen, Per::Pair);
-            sums.add("logps/rejected", logp_rejected, Per::Pair);
-            sums.add("mean_token_accuracy", correct as f64, Per::Count(chosen.len()));
+            pair.spread([cotangent, -cotangent], &mut out.logp);
+            pair.report(view.stats, value, [beta * a, beta * b], &mut sums);
         }
         sums
     }
@@ -149,19 +116,6 @@ impl Method for Dpo {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Stats;
-    use crate::method::Norm;
-
-    #[test]
-    fn closed_forms() {
-        let (value, slope) = loss(0.0, 0.0);
-        assert!((value - 2.0_f64.ln()).abs() < 1e-15 && (slope + 0.5).abs() < 1e-15);
-        let (_, slope) = loss((0.9_f64 / 0.1).ln(), 0.1);
-        assert!(slope.abs() < 1e-15, "smoothing e has its optimum at ln((1 - e)/e), slope {slope}");
-        let (value, slope) = loss(-800.0, 0.0);
-        assert!((value - 800.0).abs() < 1e-12 && (slope + 1.0).abs() < 1e-15, "no overflow");
-        assert!(loss(800.0, 0.0).0.abs() < 1e-300);
-    }
 
     #[test]
     fn settings_outside_their_range_are_refused() {
@@ -180,50 +134,6 @@ mod tests {
             ),
         ] {
             assert_eq!(Dpo::new(config).expect_err("refused").to_string(), message);
-        }
-    }
-
-    #[derive(Deserialize)]
-    struct Golden {
-        cases: Vec<Case>,
-    }
-
-    #[derive(Deserialize)]
-    struct Case {
-        beta: f64,
-        label_smoothing: f64,
-        loss: f64,
-        metrics: serde_json::Map<String, serde_json::Value>,
-        logp: Vec<Vec<f64>>,
-        ref_logp: Vec<Vec<f64>>,
-        top1: Vec<Vec<bool>>,
-    }
-
-    #[test]
-    fn agrees_with_trl() {
-        let golden: Golden =
-            serde_json::from_str(include_str!("../../tests/golden/dpo.json")).expect("golden file");
-        assert_eq!(golden.cases.len(), 5);
-        for case in golden.cases {
-            let mut sequences = Vec::new();
-            let mut stats = Stats::default();
-            for i in 0..case.logp.len() {
-                sequences.push(stats.logp.len()..stats.logp.len() + case.logp[i].len());
-                stats.logp.extend(&case.logp[i]);
-                stats.ref_logp.extend(&case.ref_logp[i]);
-                stats.top1.extend(&case.top1[i]);
-            }
-            let norm =
-                Norm { tokens: stats.logp.len(), sequences: sequences.len(), pairs: sequences.len() / 2 };
-            let config = DpoConfig { beta: case.beta, label_smoothing: case.label_smoothing };
-            let view = View { sequences: &sequences, stats: &stats, norm, beta: None };
-            let sums = Dpo::new(config).expect("valid").loss(&view, &mut Cotangent::default());
-            for (name, got) in sums.means(norm) {
-                let expected =
-                    case.metrics.get(name).and_then(serde_json::Value::as_f64).unwrap_or(case.loss);
-                let error = (got - expected).abs() / expected.abs().max(1.0);
-                assert!(error < 1e-5, "{name}: {got} against {expected}"); // TRL's head is f32
-            }
         }
     }
 }

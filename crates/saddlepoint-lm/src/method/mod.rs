@@ -5,9 +5,16 @@
 //! adapter and tether. To add one: its file, and one line in the list at the end of this file.
 
 pub mod dpo;
+pub mod f_dpo;
+pub mod ipo;
 mod meta;
+pub mod orpo;
+pub(crate) mod pairs;
+pub mod robust_dpo;
 pub mod sft;
+pub mod simpo;
 mod sums;
+pub mod tdpo;
 
 use std::fmt::Debug;
 use std::ops::Range;
@@ -120,6 +127,12 @@ macro_rules! methods {
 methods! {
     Sft = sft::SftConfig;
     Dpo = dpo::DpoConfig;
+    FDpo = f_dpo::FDpoConfig;
+    Tdpo = tdpo::TdpoConfig;
+    Ipo = ipo::IpoConfig;
+    RobustDpo = robust_dpo::RobustDpoConfig;
+    Simpo = simpo::SimpoConfig;
+    Orpo = orpo::OrpoConfig;
 }
 
 impl Default for MethodConfig {

@@ -342,6 +342,7 @@ impl TetherConfig {
             }
             _ => {}
         }
+        self.divergence.check().map_err(|e| setting("divergence", e.to_string()))?;
         positive("beta", self.beta)?;
         positive("budget", self.budget)?;
         positive("initial_beta", self.initial_beta)?;

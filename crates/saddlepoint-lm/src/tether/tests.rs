@@ -3,6 +3,7 @@
 use super::measure::Sampled;
 use super::*;
 use crate::engine::Stats;
+use crate::method::pairs::sigmoid_loss;
 use crate::method::{MethodConfig, Norm, dpo};
 
 fn dpo(beta: f64) -> Box<dyn Method> {
@@ -137,7 +138,7 @@ impl Bandit {
             let (x, a, b) = self.pairs[(t * 8 + k) * 7 % self.pairs.len()];
             let d: [f64; Self::DIM] =
                 std::array::from_fn(|i| self.features[x][a][i] - self.features[x][b][i]);
-            let slope = dpo::loss(beta * dot(&d, &self.weights), smoothing).1 * beta;
+            let slope = sigmoid_loss(beta * dot(&d, &self.weights), smoothing).1 * beta;
             (0..Self::DIM).for_each(|i| grad[i] += slope * d[i] / 8.0);
         }
         let n = t as i32 + 1;

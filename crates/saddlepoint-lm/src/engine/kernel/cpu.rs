@@ -5,6 +5,7 @@ use super::{
     AttentionPlan, HeadLayout, Kernels, Mat, MatMut, NarrowWeights, RowCotangent, RowState, Team, Vocabulary,
     attention, matmul, narrow, norm, rotary, softmax, swiglu,
 };
+use crate::engine::Divergence;
 
 /// Runs on the current rayon pool with the widest instruction set that the machine has.
 #[derive(Debug, Clone, Copy, Default)]
@@ -101,8 +102,14 @@ impl Kernels for Cpu {
         softmax::accumulate(chunk, reference, rows);
     }
 
-    fn softmax_mixture(&self, chunk: Vocabulary<'_>, reference: &[f32], rows: &mut [RowState]) {
-        softmax::mixture(chunk, reference, rows);
+    fn softmax_compare(
+        &self,
+        kind: Divergence,
+        chunk: Vocabulary<'_>,
+        reference: &[f32],
+        rows: &mut [RowState],
+    ) {
+        softmax::compare(kind, chunk, reference, rows);
     }
 
     fn softmax_backward(

@@ -26,6 +26,20 @@ pub(crate) fn exp(x: f32) -> f32 {
     if x < -87.3 { 0.0 } else { p * power }
 }
 
+/// `e^x - 1` with its digits near 0; infinite where `f32` ends.
+#[inline(always)]
+pub(crate) fn exp_m1(x: f32) -> f32 {
+    let p = 1.0 + x * (1.0 / 8.0);
+    let p = 1.0 + x * (1.0 / 7.0) * p;
+    let p = 1.0 + x * (1.0 / 6.0) * p;
+    let p = 1.0 + x * (1.0 / 5.0) * p;
+    let p = 1.0 + x * (1.0 / 4.0) * p;
+    let p = 1.0 + x * (1.0 / 3.0) * p;
+    let p = 1.0 + x * (1.0 / 2.0) * p;
+    let far = if x > 88.0 { f32::INFINITY } else { exp(x.min(88.0)) - 1.0 };
+    if x.abs() < 0.5 { x * p } else { far }
+}
+
 /// Natural logarithm of a positive normal number, relative error below 2e-7 away from 1.
 #[inline(always)]
 pub(crate) fn ln(x: f32) -> f32 {
@@ -170,6 +184,18 @@ mod tests {
         assert_eq!(exp(-100.0).to_bits(), 0);
         assert_eq!(exp(f32::NEG_INFINITY).to_bits(), 0);
         assert!(exp(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn exp_m1_is_accurate_near_zero_and_far_from_it() {
+        for i in -4000..=4000 {
+            for x in [i as f32 * 1e-4, i as f32 * 0.02] {
+                let exact = f64::from(x).exp_m1();
+                let error = (f64::from(exp_m1(x)) - exact).abs();
+                assert!(error <= 5e-7 * exact.abs(), "{x}: {} against {exact}", exp_m1(x));
+            }
+        }
+        assert!(exp_m1(88.5).is_infinite() && exp_m1(1e4).is_infinite());
     }
 
     #[test]

@@ -29,9 +29,11 @@ pub use cpu::Cpu;
 pub(crate) use gemm::PACKED_BYTES;
 pub use matmul::{Mat, MatMut};
 pub use narrow::{NarrowWeights, Quantized};
-pub(crate) use softmax::log_sum_exp;
 pub use softmax::{RowCotangent, RowState, Vocabulary};
+pub(crate) use softmax::{log_sum_exp, second_sweep};
 pub use team::Team;
+
+use crate::engine::Divergence;
 
 /// What the engine asks of a device.
 pub trait Kernels: Debug + Send + Sync {
@@ -113,8 +115,14 @@ pub trait Kernels: Debug + Send + Sync {
     /// Folds one vocabulary chunk of logits (and reference logits) into the running state of each row.
     fn softmax_accumulate(&self, chunk: Vocabulary<'_>, reference: Option<&[f32]>, rows: &mut [RowState]);
 
-    /// Second sweep for divergences that need both normalisers first (Jensen-Shannon).
-    fn softmax_mixture(&self, chunk: Vocabulary<'_>, reference: &[f32], rows: &mut [RowState]);
+    /// Second sweep, for the divergences that need both normalisers first.
+    fn softmax_compare(
+        &self,
+        kind: Divergence,
+        chunk: Vocabulary<'_>,
+        reference: &[f32],
+        rows: &mut [RowState],
+    );
 
     /// Overwrites a chunk of logits with the derivative of the loss with respect to them.
     fn softmax_backward(
