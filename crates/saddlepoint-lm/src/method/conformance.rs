@@ -86,7 +86,7 @@ fn one_batch_of_eight_is_eight_of_one() {
     let norm = norm(&sequences);
     for config in MethodConfig::defaults() {
         let method = config.build().expect("defaults are valid");
-        let size = if method.input() == Input::Pairs { 2 } else { 1 };
+        let size = if method.meta().input == Input::Pairs { 2 } else { 1 };
         let mut whole = Cotangent::default();
         let all = method.loss(&View { sequences: &sequences, stats: &stats, norm, beta: None }, &mut whole);
         let (mut parts, mut merged) = (Cotangent::default(), Sums::default());

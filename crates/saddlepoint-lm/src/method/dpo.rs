@@ -2,23 +2,27 @@
 //!
 //! # Objective
 //! ```text
-//! L(θ) = − E [ (1 − ε) ln σ(h) + ε ln σ(−h) ],   h = β (a − b)
+//! sigmoid:  L(θ) = − E [ (1 − ε) ln σ(h) + ε ln σ(−h) ]              h = β (a − b)
+//! robust:   L(θ) = − E [ (1 − ε) ln σ(h) − ε ln σ(−h) ] / (1 − 2ε)
 //! a = ln π(y⁺|x) − ln π₀(y⁺|x),   b likewise for y⁻
-//! ∂L/∂a = β ( ε σ(h) − (1 − ε) σ(−h) ) = −∂L/∂b
 //! ```
-//! With `ε > 0` the loss of a pair has its minimum at `h = ln((1 − ε)/ε)`; with `ε = 0` it falls for ever.
+//! With `ε = 0` both are the same and fall for ever. With `ε > 0`, `sigmoid` is conservative DPO: the loss of a pair has its
+//! minimum at `h = ln((1 − ε)/ε)`. `robust` is unbiased: its mean over preferences flipped with probability ε is the loss on
+//! the true ones; it has no lower bound, so that only a penalty on the divergence or an early end stops it.
 //! # Parameters
 //! | name | symbol | default | range | meaning |
 //! |------|--------|---------|-------|---------|
 //! | beta | β | 0.1 | > 0 | strength of the pull to the reference; a tether replaces it |
 //! | label_smoothing | ε | 0.0 | [0, 0.5) | assumed share of pairs whose preference is wrong |
+//! | loss_type | | sigmoid | sigmoid, robust | what is done about that share |
 //! # Metrics
 //! `loss` nats a pair · `rewards/chosen` mean β a · `rewards/rejected` mean β b · `rewards/margins` mean h ·
 //! `rewards/accuracies` share of pairs with a > b · `logps/chosen` and `logps/rejected` nats a sequence ·
 //! `mean_token_accuracy` share of chosen tokens that are the most probable one. In training β is the tether's where
 //! a budget moves it; an evaluation (`eval_...`) always has the configured one, so that two can be compared.
 //! # Reference
-//! Rafailov et al. 2023, arXiv:2305.18290, eq. 7; ε: Mitchell 2023, "A note on DPO with noisy preferences".
+//! Rafailov et al. 2023, arXiv:2305.18290, eq. 7; ε: Mitchell 2023, "A note on DPO with noisy preferences";
+//! robust: Chowdhury et al. 2024, arXiv:2403.00409, eq. 10.
 //! # Differences
 //! TRL 1.16 ignores `label_smoothing` with `loss_type = "sigmoid"`; here it is conservative DPO's, as in TRL
 //! before 1.0. `logits/chosen` and `logits/rejected` do not exist, because logits never do; `entropy` is not
@@ -29,7 +33,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::pairs::{positive, sigmoid_loss, smoothing};
+use super::pairs::{log_sigmoid, positive, sigmoid_loss, smoothing};
 use super::{Family, Input, Meta, Method, Status, Sums, View};
 use crate::Result;
 use crate::engine::{Cotangent, Want};
@@ -38,6 +42,7 @@ use crate::engine::{Cotangent, Want};
 pub const META: Meta = Meta {
     name: "dpo",
     family: Family::Preferences,
+    input: Input::Pairs,
     paper: "arXiv:2305.18290",
     status: Status::Stable,
     slug: None,
@@ -54,12 +59,31 @@ pub struct DpoConfig {
     /// Assumed share of pairs whose preference is wrong, in [0, 0.5). Above 0 the loss has a finite optimum,
     /// which gives a budget something to pull on.
     pub label_smoothing: f64,
+    /// What is done about that share.
+    pub loss_type: LossType,
 }
 
 impl Default for DpoConfig {
     fn default() -> Self {
-        Self { beta: 0.1, label_smoothing: 0.0 }
+        Self { beta: 0.1, label_smoothing: 0.0, loss_type: LossType::Sigmoid }
     }
+}
+
+/// Two losses of a margin; TRL's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LossType {
+    /// Conservative: the flipped preference counts too, and the loss has a finite optimum.
+    Sigmoid,
+    /// Unbiased: the mean over flips is the loss on the true preferences.
+    Robust,
+}
+
+/// Value and derivative of the robust loss with respect to the margin.
+fn robust_loss(h: f64, e: f64) -> (f64, f64) {
+    let (right, wrong) = (log_sigmoid(h), log_sigmoid(-h));
+    let weight = 1.0 - 2.0 * e;
+    ((e * wrong - (1.0 - e) * right) / weight, -((1.0 - e) * wrong.exp() + e * right.exp()) / weight)
 }
 
 /// The method.
@@ -86,10 +110,6 @@ impl Method for Dpo {
         &META
     }
 
-    fn input(&self) -> Input {
-        Input::Pairs
-    }
-
     fn want(&self) -> Want {
         Want { ref_logp: true, ..Want::default() }
     }
@@ -104,7 +124,11 @@ impl Method for Dpo {
         let mut sums = Sums::default();
         for pair in view.pairs() {
             let [a, b] = pair.log_ratios(view.stats);
-            let (value, slope) = sigmoid_loss(beta * (a - b), self.config.label_smoothing);
+            let (h, smoothing) = (beta * (a - b), self.config.label_smoothing);
+            let (value, slope) = match self.config.loss_type {
+                LossType::Sigmoid => sigmoid_loss(h, smoothing),
+                LossType::Robust => robust_loss(h, smoothing),
+            };
             let cotangent = beta * slope / view.norm.pairs as f64;
             pair.spread([cotangent, -cotangent], &mut out.logp);
             pair.report(view.stats, value, [beta * a, beta * b], &mut sums);
@@ -116,6 +140,16 @@ impl Method for Dpo {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_robust_losss_mean_over_flips_is_the_loss_of_the_true_preference() {
+        for (h, e) in [(0.7, 0.1), (-3.0, 0.4), (30.0, 0.25), (0.3, 0.0)] {
+            let mean = (1.0 - e) * robust_loss(h, e).0 + e * robust_loss(-h, e).0;
+            assert!((mean + log_sigmoid(h)).abs() < 1e-12 * mean.abs().max(1.0), "{mean}");
+            let numeric = (robust_loss(h + 1e-6, e).0 - robust_loss(h - 1e-6, e).0) / 2e-6;
+            assert!((numeric - robust_loss(h, e).1).abs() < 1e-8, "{numeric}");
+        }
+    }
 
     #[test]
     fn settings_outside_their_range_are_refused() {

@@ -51,6 +51,7 @@ use crate::engine::{Cotangent, Want};
 pub const META: Meta = Meta {
     name: "f-dpo",
     family: Family::Preferences,
+    input: Input::Pairs,
     paper: "arXiv:2309.16240",
     status: Status::Preview,
     slug: None,
@@ -166,10 +167,6 @@ impl FDpo {
 impl Method for FDpo {
     fn meta(&self) -> &'static Meta {
         &META
-    }
-
-    fn input(&self) -> Input {
-        Input::Pairs
     }
 
     fn want(&self) -> Want {

@@ -30,6 +30,7 @@ use crate::engine::{Cotangent, Want};
 pub const META: Meta = Meta {
     name: "ipo",
     family: Family::Preferences,
+    input: Input::Pairs,
     paper: "arXiv:2310.12036",
     status: Status::Stable,
     slug: None,
@@ -71,10 +72,6 @@ impl Ipo {
 impl Method for Ipo {
     fn meta(&self) -> &'static Meta {
         &META
-    }
-
-    fn input(&self) -> Input {
-        Input::Pairs
     }
 
     fn want(&self) -> Want {

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::Input;
+
 /// One row of the table of methods.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Meta {
@@ -9,6 +11,8 @@ pub struct Meta {
     pub name: &'static str,
     /// What it learns from.
     pub family: Family,
+    /// What the data must be.
+    pub input: Input,
     /// Where it was published.
     pub paper: &'static str,
     /// How far it is to be trusted.

@@ -10,7 +10,6 @@ pub mod ipo;
 mod meta;
 pub mod orpo;
 pub(crate) mod pairs;
-pub mod robust_dpo;
 pub mod sft;
 pub mod simpo;
 mod sums;
@@ -30,11 +29,8 @@ use crate::engine::{Cotangent, Stats, Want};
 
 /// An objective over a batch of sequences.
 pub trait Method: Debug + Send + Sync {
-    /// Name, paper and summary.
+    /// Name, input, paper and summary.
     fn meta(&self) -> &'static Meta;
-
-    /// What the data must be.
-    fn input(&self) -> Input;
 
     /// The statistics it reads beside `logp` and `top1`.
     fn want(&self) -> Want;
@@ -130,7 +126,6 @@ methods! {
     FDpo = f_dpo::FDpoConfig;
     Tdpo = tdpo::TdpoConfig;
     Ipo = ipo::IpoConfig;
-    RobustDpo = robust_dpo::RobustDpoConfig;
     Simpo = simpo::SimpoConfig;
     Orpo = orpo::OrpoConfig;
 }

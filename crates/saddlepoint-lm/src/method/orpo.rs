@@ -32,6 +32,7 @@ use crate::engine::{Cotangent, Want};
 pub const META: Meta = Meta {
     name: "orpo",
     family: Family::Preferences,
+    input: Input::Pairs,
     paper: "arXiv:2403.07691",
     status: Status::Stable,
     slug: None,
@@ -84,10 +85,6 @@ fn log_odds(p: f64) -> (f64, f64, bool) {
 impl Method for Orpo {
     fn meta(&self) -> &'static Meta {
         &META
-    }
-
-    fn input(&self) -> Input {
-        Input::Pairs
     }
 
     fn want(&self) -> Want {

@@ -29,6 +29,7 @@ use crate::engine::{Cotangent, Want};
 pub const META: Meta = Meta {
     name: "sft",
     family: Family::Supervised,
+    input: Input::Supervised,
     paper: "arXiv:2203.02155",
     status: Status::Stable,
     slug: None,
@@ -58,10 +59,6 @@ impl Sft {
 impl Method for Sft {
     fn meta(&self) -> &'static Meta {
         &META
-    }
-
-    fn input(&self) -> Input {
-        Input::Supervised
     }
 
     fn want(&self) -> Want {

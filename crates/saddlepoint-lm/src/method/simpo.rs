@@ -31,6 +31,7 @@ use crate::engine::{Cotangent, Want};
 pub const META: Meta = Meta {
     name: "simpo",
     family: Family::Preferences,
+    input: Input::Pairs,
     paper: "arXiv:2405.14734",
     status: Status::Stable,
     slug: None,
@@ -79,10 +80,6 @@ impl Simpo {
 impl Method for Simpo {
     fn meta(&self) -> &'static Meta {
         &META
-    }
-
-    fn input(&self) -> Input {
-        Input::Pairs
     }
 
     fn want(&self) -> Want {

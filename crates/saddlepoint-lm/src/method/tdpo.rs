@@ -39,6 +39,7 @@ use crate::engine::{Cotangent, Divergence, Want};
 pub const META: Meta = Meta {
     name: "tdpo",
     family: Family::Preferences,
+    input: Input::Pairs,
     paper: "arXiv:2404.11999",
     status: Status::Preview,
     slug: None,
@@ -98,10 +99,6 @@ impl Tdpo {
 impl Method for Tdpo {
     fn meta(&self) -> &'static Meta {
         &META
-    }
-
-    fn input(&self) -> Input {
-        Input::Pairs
     }
 
     fn want(&self) -> Want {

@@ -73,7 +73,7 @@ impl Job {
         let method = recipe.method.build()?;
         let model = open_model(recipe)?;
         let codec = codec(&model)?;
-        let (train, eval) = examples(recipe, &codec, method.input())?;
+        let (train, eval) = examples(recipe, &codec, method.meta().input)?;
         let longest = eval.iter().chain([&train]).map(|part| part.prepared.longest).max().unwrap_or(0);
         if longest > model.shape.context {
             let (key, context) = ("data.max_length".to_owned(), model.shape.context);

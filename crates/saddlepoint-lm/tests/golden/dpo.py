@@ -12,4 +12,7 @@ for beta, smoothing, picked in [
     config = {"name": "dpo", "beta": beta, "label_smoothing": smoothing}
     kind = "aot" if smoothing else "sigmoid"
     cases.append(case(config, picked, beta=beta, label_smoothing=smoothing, loss_type=[kind]))
+for beta, smoothing, picked in [(0.1, 0.1, [0, 1, 2, 3]), (0.5, 0.4, [3, 1])]:
+    config = {"name": "dpo", "beta": beta, "label_smoothing": smoothing, "loss_type": "robust"}
+    cases.append(case(config, picked, beta=beta, label_smoothing=smoothing, loss_type=["robust"]))
 write(cases)
