@@ -25,6 +25,24 @@ pub enum Error {
         /// Its length as it is.
         got: usize,
     },
+    /// A matrix has no singular value decomposition.
+    #[error(
+        "the singular values of a {rows} x {columns} matrix did not converge; look for elements that are not finite"
+    )]
+    Svd {
+        /// Its rows.
+        rows: usize,
+        /// Its columns.
+        columns: usize,
+    },
+    /// A point at which the conjugate of K has no subgradient.
+    #[error("{kappa}: no subgradient of K* there; lambda x must be inside of {domain}")]
+    Domain {
+        /// The choice of K.
+        kappa: String,
+        /// Where there is one.
+        domain: &'static str,
+    },
     /// A measured constraint is NaN or infinite, so no multiplier follows from it.
     #[error(
         "constraint `{name}` was measured as {value}; nothing was updated, find the source of the non-finite value"
@@ -41,5 +59,20 @@ impl Error {
     /// A setting that must be in a range and is not.
     pub(crate) fn range(key: &'static str, range: &str, got: f64, default: f64) -> Self {
         Error::Setting { key, problem: format!("must be {range}, got {got} (default {default})") }
+    }
+
+    /// A setting without a default that must be in a range and is not.
+    pub(crate) fn required(key: &'static str, range: &str, got: f64) -> Self {
+        Error::Setting { key, problem: format!("must be {range}, got {got} (it has no default)") }
+    }
+
+    /// Refuses a setting outside of `[0, 1)`.
+    pub(crate) fn fraction(key: &'static str, got: f64, default: f64) -> Result<()> {
+        if (0.0..1.0).contains(&got) { Ok(()) } else { Err(Self::range(key, "in [0, 1)", got, default)) }
+    }
+
+    /// Refuses a setting that is below 0 or not finite.
+    pub(crate) fn not_negative(key: &'static str, got: f64, default: f64) -> Result<()> {
+        if got >= 0.0 && got.is_finite() { Ok(()) } else { Err(Self::range(key, ">= 0", got, default)) }
     }
 }
