@@ -15,11 +15,9 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::decayed::{CHUNK, Decayed};
 use crate::simd::vectorized;
 use crate::{Error, Result};
-
-/// Elements of one parallel task; fixed, and small enough that the four streams of a task share a cache.
-const CHUNK: usize = 1 << 14;
 
 /// Settings; names and defaults are those of transformers and torch.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -45,7 +43,7 @@ impl Default for AdamWConfig {
 #[derive(Debug, Clone)]
 pub struct AdamW {
     config: AdamWConfig,
-    decayed: Vec<Range<usize>>,
+    decayed: Decayed,
     step: u64,
     first: Vec<f32>,
     second: Vec<f32>,
@@ -58,21 +56,13 @@ impl AdamW {
     /// A setting is outside its range.
     pub fn new(config: AdamWConfig, len: usize, decayed: Vec<Range<usize>>) -> Result<Self> {
         let d = AdamWConfig::default();
-        for (key, beta, default) in
-            [("adam_beta1", config.adam_beta1, d.adam_beta1), ("adam_beta2", config.adam_beta2, d.adam_beta2)]
-        {
-            if !(0.0..1.0).contains(&beta) {
-                return Err(Error::range(key, "in [0, 1)", beta, default));
-            }
-        }
+        Error::fraction("adam_beta1", config.adam_beta1, d.adam_beta1)?;
+        Error::fraction("adam_beta2", config.adam_beta2, d.adam_beta2)?;
         if !(config.adam_epsilon > 0.0 && config.adam_epsilon.is_finite()) {
             return Err(Error::range("adam_epsilon", "> 0", config.adam_epsilon, d.adam_epsilon));
         }
-        if !(config.weight_decay >= 0.0 && config.weight_decay.is_finite()) {
-            return Err(Error::range("weight_decay", ">= 0", config.weight_decay, d.weight_decay));
-        }
-        let ascending = decayed.windows(2).all(|w| w[0].end <= w[1].start);
-        assert!(ascending && decayed.last().is_none_or(|r| r.end <= len), "ranges ascend within the arena");
+        Error::not_negative("weight_decay", config.weight_decay, d.weight_decay)?;
+        let decayed = Decayed::new(decayed, len);
         Ok(Self { config, decayed, step: 0, first: vec![0.0; len], second: vec![0.0; len] })
     }
 
@@ -101,7 +91,7 @@ impl AdamW {
             .zip(self.second.par_chunks_mut(CHUNK))
             .enumerate()
             .for_each(|(i, (((p, g), m), v))| {
-                for (part, decays) in split(ranges, i * CHUNK..i * CHUNK + p.len()) {
+                for (part, decays) in ranges.split(i * CHUNK..i * CHUNK + p.len()) {
                     let rule = if decays { decayed } else { kept };
                     let (p, g) = (&mut p[part.clone()], &g[part.clone()]);
                     let (m, v) = (&mut m[part.clone()], &mut v[part]);
@@ -133,23 +123,6 @@ impl AdamW {
         self.second.copy_from_slice(second);
         Ok(())
     }
-}
-
-/// Cuts `chunk` where weight decay starts or ends; the parts are relative to the chunk.
-fn split(decayed: &[Range<usize>], chunk: Range<usize>) -> impl Iterator<Item = (Range<usize>, bool)> + '_ {
-    let mut at = chunk.start;
-    let mut next = decayed.partition_point(|r| r.end <= chunk.start);
-    std::iter::from_fn(move || {
-        if at == chunk.end {
-            return None;
-        }
-        let from = at;
-        let range = decayed.get(next).filter(|r| r.start < chunk.end);
-        let decays = range.is_some_and(|r| r.start <= from);
-        at = range.map_or(chunk.end, |r| if decays { r.end.min(chunk.end) } else { r.start });
-        next += usize::from(decays);
-        Some((from - chunk.start..at - chunk.start, decays))
-    })
 }
 
 /// The update of one element, with everything that is the same for all of them.
@@ -258,17 +231,6 @@ mod tests {
             message,
             format!("first moment: expected {LEN} elements, got 1; the state belongs to another problem")
         );
-    }
-
-    #[test]
-    fn the_parts_of_a_chunk_cover_it_once() {
-        let ranges = [2..4, 4..6, 9..30];
-        let parts = |chunk: Range<usize>| split(&ranges, chunk).collect::<Vec<_>>();
-        assert_eq!(parts(0..8), [(0..2, false), (2..4, true), (4..6, true), (6..8, false)]);
-        assert_eq!(parts(8..16), [(0..1, false), (1..8, true)]);
-        assert_eq!(parts(16..24), [(0..8, true)]);
-        assert_eq!(parts(24..32), [(0..6, true), (6..8, false)]);
-        assert_eq!(parts(32..40), [(0..8, false)]);
     }
 
     #[test]
