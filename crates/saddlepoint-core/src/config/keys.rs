@@ -51,6 +51,7 @@ fn tables<'a>(node: Node<'a>, path: &str, default: Option<&Value>, keys: &mut Ve
             default: chosen.map_or_else(|| "required".into(), toml_text),
             doc: node.doc(),
         });
+        fields(node.own_fields().into_iter(), &node, path, default, keys);
         for branch in branches {
             let name = fixed(&branch);
             let default = default.filter(|_| chosen.and_then(Value::as_str) == Some(name));

@@ -4,7 +4,7 @@
 //! reported with its dotted path, its line and the nearest key there is. Rules of merging:
 //! - tables are merged key by key; every other value replaces the one below it;
 //! - where a table is one of several kinds told apart by a key (`method.name`), the defaults below it count
-//!   only if they are of the same kind.
+//!   only if they are of the same kind, those of keys beside the kinds in any case.
 
 mod keys;
 mod layers;

@@ -59,13 +59,16 @@ impl<'a> Overlay<'a> {
     }
 
     fn table(&self, at: &str, node: Node<'a>, below: Option<&Value>, table: &Table) -> Result<Value> {
-        let (node, below) = self.kind(at, node, below, table)?;
-        let fields = node.fields();
-        let free = node.values();
+        let own = node.own_fields();
+        let (kind, same) = self.kind(at, node, below, table)?;
+        let mut fields = kind.fields();
+        fields.extend(own.iter().filter(|(key, _)| kind.field(key).is_none()));
+        let free = kind.values();
         if fields.is_empty() && free.is_none() {
             return Ok(Value::Table(table.clone()));
         }
         let mut merged = below.and_then(Value::as_table).cloned().unwrap_or_default();
+        merged.retain(|key, _| same || own.iter().any(|(known, _)| *known == key));
         for (key, value) in table {
             let path = join(at, key);
             let known = fields.iter().find(|(known, _)| known == key).map(|(_, node)| *node);
@@ -75,25 +78,26 @@ impl<'a> Overlay<'a> {
             let value = self.value(&path, field, merged.get(key), value)?;
             merged.insert(key.clone(), value);
         }
-        match node.required().into_iter().find(|key| !merged.contains_key(*key)) {
+        let mut required = kind.required().into_iter().chain(node.required());
+        match required.find(|key| !merged.contains_key(*key)) {
             Some(key) => Err(Error::MissingKey { origin: self.layers.origin(at), key: join(at, key) }),
             None => Ok(Value::Table(merged)),
         }
     }
 
-    /// Picks the kind of a table that can be of several, and the default below it if that is of the same kind.
-    fn kind<'b>(
+    /// Picks the kind of a table that can be of several, and says whether the default below it is of the same kind.
+    fn kind(
         &self,
         at: &str,
         node: Node<'a>,
-        below: Option<&'b Value>,
+        below: Option<&Value>,
         table: &Table,
-    ) -> Result<(Node<'a>, Option<&'b Value>)> {
+    ) -> Result<(Node<'a>, bool)> {
         let alternatives = node.alternatives();
         if alternatives.is_empty() {
-            return Ok((node, below));
+            return Ok((node, true));
         }
-        let Some(tag) = node.tag() else { return Ok((node, None)) };
+        let Some(tag) = node.tag() else { return Ok((node, false)) };
         let default = below.and_then(|below| below.get(tag)).and_then(Value::as_str);
         let path = join(at, tag);
         let chosen = match table.get(tag) {
@@ -107,7 +111,7 @@ impl<'a> Overlay<'a> {
             let names: Vec<_> = alternatives.iter().filter_map(|node| node.field(tag)?.fixed()).collect();
             return Err(self.no_choice(&path, None, chosen, &names));
         };
-        Ok((*branch, below.filter(|_| default == Some(chosen))))
+        Ok((*branch, default == Some(chosen)))
     }
 
     fn no_choice(&self, at: &str, default: Option<&Value>, text: &str, choices: &[&str]) -> Error {

@@ -60,14 +60,19 @@ impl<'a> Node<'a> {
 
     /// Keys of a table and what they hold. Alternatives that no tag tells apart count together.
     pub(super) fn fields(self) -> Vec<(&'a str, Node<'a>)> {
-        let own = self.facets().into_iter().filter_map(|facet| facet["properties"].as_object()).flatten();
-        let mut fields: Vec<_> = own.map(|(key, here)| (key.as_str(), self.at(here))).collect();
+        let mut fields = self.own_fields();
         for (key, node) in self.alternatives().into_iter().flat_map(Node::fields) {
             if !fields.iter().any(|(known, _)| *known == key) {
                 fields.push((key, node));
             }
         }
         fields
+    }
+
+    /// Of these, the keys that stand beside the alternatives, whichever is chosen.
+    pub(super) fn own_fields(self) -> Vec<(&'a str, Node<'a>)> {
+        let own = self.facets().into_iter().filter_map(|facet| facet["properties"].as_object()).flatten();
+        own.map(|(key, here)| (key.as_str(), self.at(here))).collect()
     }
 
     pub(super) fn field(self, key: &str) -> Option<Node<'a>> {

@@ -18,6 +18,8 @@ struct Recipe {
     seed: u64,
     data: Data,
     method: Method,
+    /// How it moves.
+    update: Update,
     /// Trains an adapter only.
     lora: Option<Lora>,
     /// Stops early at this loss.
@@ -34,6 +36,7 @@ impl Default for Recipe {
             data: Data::default(),
             // Not the default of `Dpo`, so that it shows which one counts.
             method: Method::Dpo(Dpo { beta: 0.3, ..Dpo::default() }),
+            update: Update::default(),
             lora: None,
             target: None,
             stages: Vec::new(),
@@ -78,6 +81,51 @@ impl Default for Dpo {
     fn default() -> Self {
         Self { beta: 0.1, loss_type: LossType::Sigmoid }
     }
+}
+
+/// A table of several kinds with a key that all of them have.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+struct Update {
+    #[serde(flatten)]
+    rule: Rule,
+    /// Step size.
+    rate: f64,
+}
+
+impl Default for Update {
+    fn default() -> Self {
+        Self { rule: Rule::Plain(Plain {}), rate: 0.5 }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "name", rename_all = "snake_case")]
+enum Rule {
+    Plain(Plain),
+    Inertial(Inertial),
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct Plain {}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct Inertial {
+    /// What stays.
+    momentum: f64,
+    along: Along,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "name", rename_all = "snake_case", deny_unknown_fields)]
+enum Along {
+    #[default]
+    Itself,
+    Power {
+        p: f64,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -143,6 +191,7 @@ fn layers_come_one_over_the_other() {
         seed: 1,
         data: Data { path: "b.jsonl".into(), max_length: 10, columns: Vec::new() },
         method: Method::Dpo(Dpo { beta: 0.3, loss_type: LossType::Ipo }),
+        update: Update::default(),
         lora: Some(Lora { r: 16 }),
         target: Some(1.0),
         stages: vec![Stage { steps: 5 }],
@@ -161,6 +210,47 @@ fn another_kind_of_table_starts_from_its_own_defaults() {
     let text = "[method]\nname = \"sft\"\npacking = true\n";
     let told = "run.toml:3: unknown key method.packing; did you mean method[sft].packing?";
     assert_eq!(message(text, &["method.name=dpo"]), told, "what the user wrote is never dropped");
+}
+
+#[test]
+fn keys_beside_the_kinds_of_a_table_belong_to_all_of_them() {
+    let rule = |momentum, along| Rule::Inertial(Inertial { momentum, along });
+    for (text, expected) in [
+        ("[update]\nrate = 1\n", Update { rate: 1.0, ..Update::default() }),
+        ("[update]\nname = \"inertial\"\n", Update { rule: rule(0.0, Along::Itself), rate: 0.5 }),
+        (
+            "[update]\nname = \"inertial\"\nmomentum = 1\nrate = 2\nalong = { name = \"power\", p = 3 }\n",
+            Update { rule: rule(1.0, Along::Power { p: 3.0 }), rate: 2.0 },
+        ),
+    ] {
+        let recipe = with_file(text, &[]).unwrap();
+        assert_eq!(recipe.update, expected);
+        assert_eq!(with_file(&to_toml(&recipe), &[]).unwrap(), recipe);
+    }
+    for (text, told) in [
+        (
+            "update.momentum = 1\n",
+            "run.toml:1: unknown key update.momentum; did you mean update[inertial].momentum?",
+        ),
+        (
+            "[update]\nname = \"inertial\"\nrates = 1\n",
+            "run.toml:3: unknown key update.rates; did you mean update.rate?",
+        ),
+        (
+            "[update]\nname = \"inertial\"\nalong = { name = \"itself\", p = 3 }\n",
+            "run.toml:3: unknown key update.along.p; did you mean update[inertial].along[power].p?",
+        ),
+        (
+            "[update]\nname = \"inertial\"\nalong = { name = \"power\" }\n",
+            "run.toml:3: update.along.p is required; add it to the file or give --set update.along.p=VALUE",
+        ),
+        (
+            "[update]\nname = \"plane\"\n",
+            "run.toml:2: update.name: must be one of \"plain\", \"inertial\", got \"plane\"; did you mean \"plain\"?",
+        ),
+    ] {
+        assert_eq!(message(text, &[]), told);
+    }
 }
 
 #[test]
@@ -265,6 +355,11 @@ fn every_key_is_listed_with_type_default_and_meaning() {
         "method[sft].packing : boolean = false # ",
         "method[dpo].beta : number = 0.3 # Strength of the pull to the reference.",
         "method[dpo].loss_type : \"sigmoid\" | \"ipo\" = \"sigmoid\" # ",
+        "update.name : \"plain\" | \"inertial\" = \"plain\" # How it moves.",
+        "update.rate : number = 0.5 # Step size.",
+        "update[inertial].momentum : number = 0.0 # What stays.",
+        "update[inertial].along.name : \"itself\" | \"power\" = \"itself\" # ",
+        "update[inertial].along[power].p : number = required # ",
         "lora : table = unset # Trains an adapter only.",
         "lora.r : integer = 16 # Rank.",
         "target : number = unset # Stops early at this loss.",
