@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use saddlepoint_opt::optimizer::Tensor;
+
 use crate::Result;
 
 /// A named tensor at a fixed place of a flat `f32` arena.
@@ -30,6 +32,12 @@ impl TensorSpec {
     /// Whether weight decay applies: matrices only, as in the usual trainers.
     pub fn decays(&self) -> bool {
         self.dims.len() > 1
+    }
+
+    /// What the optimizer has to know of it.
+    pub fn optimized(&self) -> Tensor {
+        let columns = self.dims.last().copied().unwrap_or(1).max(1);
+        Tensor { rows: self.len() / columns, columns, decays: self.decays() }
     }
 
     pub(crate) fn list() -> TensorList {

@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 
 pub use data::DataConfig;
 pub use model::{Family, FrozenDtype, ModelConfig, NewModel};
-pub use train::{Algorithm, OptimizerConfig, TrainConfig};
+pub use train::{OptimizerConfig, TrainConfig};
 
 use crate::method::MethodConfig;
 use crate::tether::TetherConfig;
@@ -49,7 +49,7 @@ pub struct Recipe {
     /// How far the policy may go from its reference. Without it nothing holds the policy but the method itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tether: Option<TetherConfig>,
-    /// How parameters are updated.
+    /// How parameters are updated; `name` chooses the rule.
     pub optimizer: OptimizerConfig,
     /// How long, in what portions, and what is written where.
     pub train: TrainConfig,

@@ -2,6 +2,11 @@
 
 use std::fs;
 
+use saddlepoint_opt::optimizer::lion::Kappa;
+use saddlepoint_opt::optimizer::{
+    AdamWConfig, LionConfig, OptimizerConfig as Rule, SgdConfig, SignSgdConfig,
+};
+
 use super::*;
 
 const SMALL: &str = "[model]\npath = \"m\"\n[data]\npath = \"d.jsonl\"\n";
@@ -88,6 +93,14 @@ fn contradictions_are_refused() {
             "optimizer.adam_beta1: must be in [0, 1), got 1 (default 0.9)",
         ),
         (
+            format!("{SMALL}[optimizer]\nname = \"lion\"\nbeta2 = 1.0\n"),
+            "optimizer.beta2: must be in [0, 1), got 1 (default 0.99)",
+        ),
+        (
+            format!("{SMALL}[optimizer]\nname = \"lion\"\nkappa = {{ name = \"huber\", e = 0.0 }}\n"),
+            "optimizer.kappa.e: must be > 0, got 0 (it has no default)",
+        ),
+        (
             format!("{SMALL}[optimizer]\nlearning_rate = -1.0\n"),
             "optimizer.learning_rate: must be >= 0, got -1",
         ),
@@ -114,6 +127,27 @@ fn contradictions_are_refused() {
     ] {
         assert_eq!(refusal(&text), message);
     }
+}
+
+#[test]
+fn the_name_of_an_optimizer_decides_its_keys() {
+    let optimizer = |text: &str| load(&format!("{SMALL}[optimizer]\n{text}")).map(|recipe| recipe.optimizer);
+    let rule = |text: &str| optimizer(text).expect("valid").rule;
+    let adamw = AdamWConfig { weight_decay: 0.1, ..AdamWConfig::default() };
+    assert_eq!(rule("weight_decay = 0.1\n"), Rule::Adamw(adamw));
+    let lion = LionConfig { weight_decay: 1.0, kappa: Kappa::Lp { p: 1.5 }, ..LionConfig::default() };
+    let text =
+        "name = \"lion\"\nweight_decay = 1\nkappa = { name = \"lp\", p = 1.5 }\nlearning_rate = 1e-4\n";
+    assert_eq!(
+        optimizer(text).expect("valid"),
+        OptimizerConfig { rule: Rule::Lion(lion), learning_rate: Some(1e-4), max_grad_norm: 1.0 }
+    );
+    assert_eq!(rule("name = \"sgd\"\n"), Rule::Sgd(SgdConfig::default()));
+    assert_eq!(rule("name = \"sign-sgd\"\n"), Rule::SignSgd(SignSgdConfig::default()));
+    let message = optimizer("name = \"lion\"\nadam_beta1 = 0.9\n").expect_err("refused").to_string();
+    assert!(message.contains("unknown key optimizer.adam_beta1; did you mean"), "{message}");
+    let message = optimizer("name = \"lions\"\n").expect_err("refused").to_string();
+    assert!(message.ends_with("got \"lions\"; did you mean \"lion\"?"), "{message}");
 }
 
 #[test]

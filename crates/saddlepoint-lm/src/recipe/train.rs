@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use saddlepoint_opt::optimizer::AdamWConfig;
+use saddlepoint_opt::optimizer;
 use saddlepoint_opt::schedule::{Kind, Schedule, Warmup};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,65 +15,29 @@ const MOST: usize = 1 << 24;
 /// Threads beyond this are a slip, and starting them would take minutes.
 const MOST_THREADS: usize = 4096;
 
-/// How parameters are updated.
+/// How parameters are updated: a rule, chosen by `name`, and what stands beside every rule.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct OptimizerConfig {
-    /// The rule.
-    pub name: Algorithm,
+    /// The rule and its settings.
+    #[serde(flatten)]
+    pub rule: optimizer::OptimizerConfig,
     /// Largest learning rate. Without it the method's default: sft 2e-5, dpo 1e-6, as in TRL.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub learning_rate: Option<f64>,
-    /// Decoupled weight decay, on matrices only.
-    pub weight_decay: f64,
-    /// Decay of the first moment, in [0, 1).
-    pub adam_beta1: f64,
-    /// Decay of the second moment, in [0, 1).
-    pub adam_beta2: f64,
-    /// Added to the denominator, > 0.
-    pub adam_epsilon: f64,
     /// Largest norm of the gradient of a step; above it the gradient is scaled down. 0: no limit.
     pub max_grad_norm: f64,
 }
 
-/// Update rules.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Algorithm {
-    /// Adam with decoupled weight decay.
-    #[default]
-    Adamw,
-}
-
 impl Default for OptimizerConfig {
     fn default() -> Self {
-        let adamw = AdamWConfig::default();
-        Self {
-            name: Algorithm::Adamw,
-            learning_rate: None,
-            weight_decay: adamw.weight_decay,
-            adam_beta1: adamw.adam_beta1,
-            adam_beta2: adamw.adam_beta2,
-            adam_epsilon: adamw.adam_epsilon,
-            max_grad_norm: 1.0,
-        }
+        Self { rule: optimizer::OptimizerConfig::default(), learning_rate: None, max_grad_norm: 1.0 }
     }
 }
 
 impl OptimizerConfig {
-    /// The settings of AdamW.
-    pub fn adamw(&self) -> AdamWConfig {
-        AdamWConfig {
-            adam_beta1: self.adam_beta1,
-            adam_beta2: self.adam_beta2,
-            adam_epsilon: self.adam_epsilon,
-            weight_decay: self.weight_decay,
-        }
-    }
-
     pub(super) fn check(&self) -> Result<()> {
-        saddlepoint_opt::optimizer::AdamW::new(self.adamw(), 0, Vec::new())
-            .map_err(|e| in_table("optimizer", e))?;
+        self.rule.check().map_err(|e| in_table("optimizer", e))?;
         if let Some(rate) = self.learning_rate.filter(|rate| !(*rate >= 0.0 && rate.is_finite())) {
             return Err(refused("optimizer.learning_rate", format!("must be >= 0, got {rate}")));
         }

@@ -3,7 +3,7 @@
 //! | file | content |
 //! |---|---|
 //! | the model's or the adapter's files | loadable by transformers, PEFT and `saddle` |
-//! | `optimizer.safetensors` | `exp_avg.NAME` and `exp_avg_sq.NAME` for every trained tensor |
+//! | `optimizer.safetensors` | `PART.NAME` for every trained tensor and part of the optimizer's state: `exp_avg` and `exp_avg_sq` for AdamW, `exp_avg` for Lion, `momentum_buffer` for SGD and signSGD |
 //! | `kept.safetensors` | the latest weights within the budget, if there is one |
 //! | `trainer_state.json` | steps, epoch, best metric and history, as transformers writes them |
 //! | `state.json` | everything else |
@@ -14,7 +14,7 @@ use std::fs;
 use std::path::Path;
 
 use saddlepoint_core::atomic;
-use saddlepoint_opt::optimizer::AdamW;
+use saddlepoint_opt::optimizer::Optimizer;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 
@@ -72,13 +72,12 @@ pub(super) fn write_state(
     folder: &Path,
     state: &State,
     kept: &[f32],
-    optimizer: &AdamW,
+    optimizer: &Optimizer,
     policy: &mut Policy,
     epoch: f64,
 ) -> Result<()> {
     let specs = policy.trainable().tensors;
-    let (_, first, second) = optimizer.state();
-    write_tensors(&folder.join(OPTIMIZER), specs, &[("exp_avg.", first), ("exp_avg_sq.", second)])?;
+    write_tensors(&folder.join(OPTIMIZER), specs, &optimizer.state())?;
     if state.kept.is_some() {
         write_tensors(&folder.join(KEPT), specs, &[("", kept)])?;
     }
@@ -110,7 +109,7 @@ pub(super) fn read(
     recipe: &Recipe,
     model: &ModelFolder,
     policy: &mut Policy,
-    optimizer: &mut AdamW,
+    optimizer: &mut Optimizer,
 ) -> Result<(State, Vec<f32>)> {
     let mut state: State = parse(&folder.join(STATE))?;
     if state.version != VERSION {
@@ -125,9 +124,10 @@ pub(super) fn read(
     }
     read_weights(folder, recipe, model, policy)?;
     let specs = policy.trainable().tensors.to_vec();
-    let moments = SafeTensors::open(&folder.join(OPTIMIZER))?;
-    let (first, second) = (gather(&moments, &specs, "exp_avg.")?, gather(&moments, &specs, "exp_avg_sq.")?);
-    optimizer.restore(state.step, &first, &second)?;
+    let file = SafeTensors::open(&folder.join(OPTIMIZER))?;
+    let parts = optimizer.state().into_iter().map(|(part, _)| gather(&file, &specs, part));
+    let parts = parts.collect::<Result<Vec<_>>>()?;
+    optimizer.restore(state.step, &parts)?;
     let kept = match &state.kept {
         Some(_) => gather(&SafeTensors::open(&folder.join(KEPT))?, &specs, "")?,
         None => Vec::new(),
@@ -139,22 +139,27 @@ pub(super) fn read(
     Ok((state, kept))
 }
 
-fn gather(source: &SafeTensors, specs: &[TensorSpec], prefix: &str) -> Result<Vec<f32>> {
+/// The tensors `PART.NAME`, or `NAME` for the empty part.
+fn gather(source: &SafeTensors, specs: &[TensorSpec], part: &str) -> Result<Vec<f32>> {
     let mut flat = vec![0.0; specs.last().map_or(0, |last| last.range().end)];
     for spec in specs {
-        let named = TensorSpec { name: format!("{prefix}{}", spec.name), ..spec.clone() };
+        let named = TensorSpec { name: of_part(part, &spec.name), ..spec.clone() };
         source.read(&named, &mut flat[spec.range()])?;
     }
     Ok(flat)
 }
 
+fn of_part(part: &str, name: &str) -> String {
+    if part.is_empty() { name.to_owned() } else { format!("{part}.{name}") }
+}
+
 fn write_tensors(path: &Path, specs: &[TensorSpec], parts: &[(&str, &[f32])]) -> Result<()> {
-    let views = parts.iter().flat_map(|(prefix, flat)| {
+    let views = parts.iter().flat_map(|(part, flat)| {
         specs.iter().map(move |spec| {
             let bytes = bytemuck::cast_slice(&flat[spec.range()]);
             let view =
                 TensorView::new(Dtype::F32, spec.dims.clone(), bytes).expect("the bytes of the tensor");
-            (format!("{prefix}{}", spec.name), view)
+            (of_part(part, &spec.name), view)
         })
     });
     safetensors::serialize_to_file(views, None, path).map_err(|error| {

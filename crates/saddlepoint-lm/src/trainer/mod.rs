@@ -165,7 +165,7 @@ fn stages(recipe: &Recipe, resume: bool, observer: Observer) -> Result<Summary> 
     for (file, recipe) in before.iter().rev() {
         let dir = &recipe.train.output_dir;
         match fs::read_to_string(dir.join(CONFIG)) {
-            Ok(known) if known != text(recipe) => {
+            Ok(known) if settings(&known) != settings(&text(recipe)) => {
                 let dir = dir.display();
                 let problem =
                     format!("{dir} holds a run with other settings; remove it or change train.output_dir");
@@ -196,4 +196,14 @@ fn stage(recipe: &Recipe, resume: bool, observer: Observer) -> Result<Summary> {
 /// The content of `config.toml`.
 fn text(recipe: &Recipe) -> String {
     config::to_toml(recipe)
+}
+
+/// A `config.toml` for comparison: without the number of threads, on which nothing depends. The order of keys does not
+/// count.
+fn settings(text: &str) -> Option<toml::Table> {
+    let mut table: toml::Table = toml::from_str(text).ok()?;
+    if let Some(toml::Value::Table(train)) = table.get_mut("train") {
+        train.remove("threads");
+    }
+    Some(table)
 }

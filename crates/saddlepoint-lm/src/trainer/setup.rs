@@ -8,7 +8,7 @@ use saddlepoint_core::record::Recorder;
 use saddlepoint_core::run::RunDir;
 use saddlepoint_core::seed::Seed;
 use saddlepoint_core::{Error as CoreError, atomic};
-use saddlepoint_opt::optimizer::AdamW;
+use saddlepoint_opt::optimizer::Optimizer;
 use saddlepoint_opt::schedule::Schedule;
 use serde_json::json;
 
@@ -19,7 +19,7 @@ use super::job::Job;
 use super::order::Order;
 use super::sampling::Sampling;
 use super::state::{State, VERSION};
-use super::{CONFIG, text};
+use super::{CONFIG, settings, text};
 use crate::engine::{Policy, TensorSpec};
 use crate::recipe::Recipe;
 use crate::tether::Tether;
@@ -37,7 +37,7 @@ pub(super) struct Run<'a> {
     pub(super) seed: Seed,
     pub(super) policy: Policy,
     pub(super) tether: Option<Tether>,
-    pub(super) optimizer: AdamW,
+    pub(super) optimizer: Optimizer,
     pub(super) schedule: Schedule,
     pub(super) order: Order,
     pub(super) state: State,
@@ -68,9 +68,8 @@ impl<'a> Run<'a> {
         same_recipe(dir.path(), recipe)?;
 
         let mut policy = job.policy(tether.as_ref())?;
-        let trainable = policy.trainable();
-        let decayed = trainable.tensors.iter().filter(|spec| spec.decays()).map(TensorSpec::range).collect();
-        let mut optimizer = AdamW::new(job.recipe.optimizer.adamw(), trainable.params.len(), decayed)?;
+        let tensors: Vec<_> = policy.trainable().tensors.iter().map(TensorSpec::optimized).collect();
+        let mut optimizer = Optimizer::new(job.recipe.optimizer.rule, &tensors)?;
 
         let (state, kept, recorder) = if let Some((step, folder)) = &latest {
             let (state, kept) =
@@ -156,13 +155,13 @@ fn same_recipe(dir: &Path, recipe: &Recipe) -> Result<()> {
         atomic::write(&dir.join("meta.json"), &pretty(&meta))?;
         return Ok(atomic::write(&path, text(recipe).as_bytes())?);
     };
+    if settings(&known) == settings(&text(recipe)) {
+        return Ok(());
+    }
     let comparable = |text: &str| -> Vec<String> {
         text.lines().filter(|line| !line.starts_with("threads = ")).map(str::to_owned).collect()
     };
     let (known, now) = (comparable(&known), comparable(&text(recipe)));
-    if known == now {
-        return Ok(());
-    }
     let changed = (0..known.len().max(now.len())).find(|&i| known.get(i) != now.get(i)).unwrap_or_default();
     let show = |lines: &[String]| lines.get(changed).cloned().unwrap_or_else(|| "nothing".to_owned());
     let problem = format!(

@@ -54,7 +54,7 @@ pub(super) fn train(run: &mut Run, observer: Observer) -> Result<()> {
         }
         let clip = clip_factor(grad_norm, recipe.optimizer.max_grad_norm);
         let trainable = run.policy.trainable();
-        run.optimizer.update(trainable.params, trainable.grads, rate, clip);
+        run.optimizer.update(trainable.params, trainable.grads, rate, clip)?;
 
         run.state.step += 1;
         run.state.num_tokens += examples.iter().map(|example| example.tokens() as u64).sum::<u64>();

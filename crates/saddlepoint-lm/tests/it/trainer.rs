@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use saddlepoint_lm::Error;
-use saddlepoint_lm::model::ModelFolder;
+use saddlepoint_lm::model::{ModelFolder, SafeTensors};
 use saddlepoint_lm::recipe::Recipe;
 use saddlepoint_lm::tether::Verdict;
 use saddlepoint_lm::trainer::{Event, Job, Summary, resolved, run};
@@ -204,6 +204,54 @@ fn a_run_interrupted_anywhere_ends_with_the_bytes_of_the_uninterrupted_one() {
     );
 }
 
+/// Every optimizer, interrupted between two checkpoints and continued with other threads, ends with the bytes of the
+/// uninterrupted run; its state is in the checkpoint under the names that others know.
+#[test]
+fn every_optimizer_continues_exactly() {
+    for (optimizer, parts) in [
+        ("{ learning_rate = 1e-2, weight_decay = 0.1 }", &["exp_avg", "exp_avg_sq"][..]),
+        ("{ name = \"lion\", learning_rate = 1e-3, weight_decay = 1.0 }", &["exp_avg"]),
+        (
+            "{ name = \"lion\", learning_rate = 1e-2, decay = \"implicit\", kappa = { name = \"nuclear\" } }",
+            &["exp_avg"],
+        ),
+        ("{ name = \"lion\", learning_rate = 1e-2, kappa = { name = \"top-k\", k = 100 } }", &["exp_avg"]),
+        ("{ name = \"sgd\", learning_rate = 0.1, momentum = 0.9, nesterov = true }", &["momentum_buffer"]),
+        ("{ name = \"sign-sgd\", learning_rate = 1e-3 }", &["momentum_buffer"]),
+    ] {
+        let of = |threads: &str, stops: &[usize]| {
+            let place = place(|text| text.replace("[optimizer]\nlearning_rate = 1e-2\n", ""));
+            let optimizer = format!("optimizer={optimizer}");
+            let sets =
+                [&optimizer, threads, "train.max_steps=10", "train.save_steps=4", "train.sample_prompts=0"];
+            let recipe = load(place.path(), "base.toml", &sets);
+            for &stop in stops {
+                let mut left = stop;
+                let stopped = catch_unwind(AssertUnwindSafe(|| {
+                    run(&recipe, true, &mut |_| {
+                        left -= 1;
+                        assert!(left > 0, "interrupted on purpose");
+                    })
+                }));
+                assert!(stopped.is_err(), "{optimizer} was interrupted");
+            }
+            let summary = quiet(&recipe, !stops.is_empty());
+            let dir = place.path().join("base");
+            let state = SafeTensors::open(&dir.join("checkpoint-10/optimizer.safetensors")).expect("state");
+            let known = |name: &str| parts.iter().any(|part| name.starts_with(&format!("{part}.")));
+            assert!(state.names().all(known), "{optimizer}: {:?}", state.names().next());
+            let file = |name: &str| fs::read(dir.join(name)).expect("a file");
+            let first = &lines(dir.join("metrics.jsonl"))[0]["loss"];
+            let [first, last] =
+                [first, &summary.metrics["loss"]].map(|loss| loss.as_f64().expect("a number"));
+            assert!(last < first, "{optimizer}: the loss goes from {first} to {last}");
+            (file("checkpoint-10/optimizer.safetensors"), weights(&dir), file("metrics.jsonl"))
+        };
+        let (whole, broken) = (of("train.threads=1", &[]), of("train.threads=2", &[7, 6]));
+        assert!(whole == broken, "{optimizer}");
+    }
+}
+
 #[test]
 fn threads_do_not_change_a_byte() {
     let runs = ["1", "2"].map(|threads| {
@@ -336,6 +384,14 @@ fn a_used_folder_and_a_changed_recipe_are_refused() {
     let message = run(&other, true, &mut |_| {}).expect_err("refused").to_string();
     assert!(message.contains("first difference: max_steps = 3 there, max_steps = 4 now"), "{message}");
     assert!(before == weights(&place.path().join("base")));
+    // The order of the settings is not a difference.
+    let config = place.path().join("base/config.toml");
+    let text = fs::read_to_string(&config).expect("a file");
+    let line = "learning_rate = 0.01\n";
+    let turned = text.replace(line, "").replace("[optimizer]\n", &format!("[optimizer]\n{line}"));
+    assert_ne!(turned, text);
+    fs::write(&config, turned).expect("written");
+    quiet(&recipe, true);
 }
 
 #[test]

@@ -23,13 +23,13 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdamWConfig {
-    /// Decay of the first moment, in `[0, 1)`.
+    /// Decay of the first moment, in [0, 1).
     pub adam_beta1: f64,
-    /// Decay of the second moment, in `[0, 1)`.
+    /// Decay of the second moment, in [0, 1).
     pub adam_beta2: f64,
-    /// Added to the denominator, `> 0`.
+    /// Added to the denominator, > 0.
     pub adam_epsilon: f64,
-    /// Decoupled weight decay, `>= 0`.
+    /// Decoupled weight decay, on matrices only, >= 0.
     pub weight_decay: f64,
 }
 

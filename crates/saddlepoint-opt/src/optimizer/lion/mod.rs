@@ -41,8 +41,8 @@ pub struct LionConfig {
     pub beta1: f64,
     /// Decay of the momentum, in [0, 1).
     pub beta2: f64,
-    /// Decoupled weight decay, on matrices only, >= 0: with `kappa.name = "l1"` they end in the box
-    /// `|x| <= 1 / weight_decay`.
+    /// Decoupled weight decay, on matrices only, >= 0. It is a constraint: with `kappa.name = "l1"` their elements end in
+    /// the box `|x| <= 1 / weight_decay`.
     pub weight_decay: f64,
     /// Whether the decay is of the parameters before the step or after it.
     pub decay: Decay,
