@@ -56,10 +56,10 @@ pub const META: Meta = Meta {
 pub struct DpoConfig {
     /// Strength of the pull to the reference, > 0. A tether replaces it.
     pub beta: f64,
-    /// Assumed share of pairs whose preference is wrong, in [0, 0.5). Above 0 the loss has a finite optimum,
-    /// which gives a budget something to pull on.
+    /// Assumed share of pairs whose preference is wrong, in [0, 0.5). Above 0 the sigmoid loss has a finite optimum, which
+    /// gives a budget something to pull on.
     pub label_smoothing: f64,
-    /// What is done about that share.
+    /// What is done about that share: `sigmoid` is conservative, `robust` unbiased and without a lower bound.
     pub loss_type: LossType,
 }
 
