@@ -6,6 +6,7 @@ use std::io;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use saddlepoint_core::config;
 use saddlepoint_lm::trainer::Summary;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -66,8 +67,8 @@ impl Run {
             let problem = format!("{}: no config.toml; not a run directory", directory.display());
             return Err(Usage(problem).into());
         };
-        let mut rows = Vec::new();
-        flatten("", &toml::Value::Table(config), &mut rows);
+        let plain = |value: toml::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let rows = config::leaves(&config).into_iter().map(|(path, value)| (path, plain(value))).collect();
         Ok(Run {
             name: directory.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
             config: rows,
@@ -124,19 +125,6 @@ fn lines<T: DeserializeOwned>(text: &str) -> Result<Vec<T>, (usize, String)> {
 fn problem(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.rsplit_once(" at line ").map_or(text.clone(), |(problem, _)| problem.to_owned())
-}
-
-fn flatten(path: &str, value: &toml::Value, rows: &mut Vec<(String, String)>) {
-    match value {
-        toml::Value::Table(table) => {
-            for (key, value) in table {
-                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-                flatten(&path, value, rows);
-            }
-        }
-        toml::Value::String(text) => rows.push((path.to_owned(), text.clone())),
-        other => rows.push((path.to_owned(), other.to_string())),
-    }
 }
 
 /// The metrics by name, in the order in which they first appear; values that were not finite are left out here

@@ -300,8 +300,8 @@ fn a_second_run_changes_nothing_of_the_first() {
     );
     let ended = place.saddle(&["train", "r.toml", "--resume", "--set", "train.seed=1"]);
     assert_eq!(ended.code, 2);
-    let message = "saddle: train.output_dir: the run was started with other settings (first difference: seed = 42 \
-                   there, seed = 1 now); resume with run/config.toml or choose another output_dir\n";
+    let message = "saddle: train.output_dir: the run was started with other settings (first difference: train.seed = \
+                   42 there, train.seed = 1 now); resume with run/config.toml or choose another output_dir\n";
     assert_eq!(ended.stderr, message);
     assert!(files(&place.path("")) == before);
 }

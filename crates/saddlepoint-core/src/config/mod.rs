@@ -51,6 +51,23 @@ pub fn to_toml<T: Serialize>(config: &T) -> String {
     toml::to_string(&table(config)).expect("a table of TOML values is TOML")
 }
 
+/// The values of a TOML table by their dotted paths, in its order; an array is one value.
+pub fn leaves(table: &toml::Table) -> Vec<(String, toml::Value)> {
+    let mut leaves = Vec::new();
+    collect("", table, &mut leaves);
+    leaves
+}
+
+fn collect(path: &str, table: &toml::Table, leaves: &mut Vec<(String, toml::Value)>) {
+    for (key, value) in table {
+        let path = layers::join(path, key);
+        match value {
+            toml::Value::Table(table) => collect(&path, table, leaves),
+            other => leaves.push((path, other.clone())),
+        }
+    }
+}
+
 fn table<T: Serialize>(config: &T) -> toml::Value {
     toml::Value::try_from(config).expect("configuration types consist of TOML values")
 }

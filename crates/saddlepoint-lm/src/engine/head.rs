@@ -109,7 +109,8 @@ impl Head<'_> {
             let chunk = self.chunk(tile.logits, tile.first, tile.columns);
             self.kernels.softmax_accumulate(chunk, tile.reference, &mut states[tile.rows]);
         });
-        if let Some(kind) = self.want.divergence.filter(|&kind| second_sweep(kind)) {
+        let second = self.want.divergence.filter(|&kind| self.reference.is_some() && second_sweep(kind));
+        if let Some(kind) = second {
             self.sweep(buffers, keep.map_or(Logits::Passing, Logits::Kept), |tile| {
                 if let Some(reference) = tile.reference {
                     let chunk = self.chunk(tile.logits, tile.first, tile.columns);

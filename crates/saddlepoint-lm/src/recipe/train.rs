@@ -22,7 +22,7 @@ pub struct OptimizerConfig {
     /// The rule and its settings.
     #[serde(flatten)]
     pub rule: optimizer::OptimizerConfig,
-    /// Largest learning rate. Without it the method's default: sft 2e-5, dpo 1e-6, as in TRL.
+    /// Largest learning rate. Without it the method's default: sft 2e-5, methods on pairs 1e-6, as in TRL.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub learning_rate: Option<f64>,
     /// Largest norm of the gradient of a step; above it the gradient is scaled down. 0: no limit.

@@ -21,6 +21,7 @@ mod state;
 mod steps;
 mod summary;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -198,12 +199,13 @@ fn text(recipe: &Recipe) -> String {
     config::to_toml(recipe)
 }
 
-/// A `config.toml` for comparison: without the number of threads, on which nothing depends. The order of keys does not
-/// count.
-fn settings(text: &str) -> Option<toml::Table> {
-    let mut table: toml::Table = toml::from_str(text).ok()?;
-    if let Some(toml::Value::Table(train)) = table.get_mut("train") {
-        train.remove("threads");
-    }
-    Some(table)
+/// The settings of a `config.toml` by their paths, without the number of threads, on which nothing depends; none if it
+/// is not TOML.
+fn settings(text: &str) -> BTreeMap<String, String> {
+    let table = toml::from_str(text).unwrap_or_default();
+    let leaves = config::leaves(&table).into_iter();
+    leaves
+        .filter(|(path, _)| path != "train.threads")
+        .map(|(path, value)| (path, value.to_string()))
+        .collect()
 }

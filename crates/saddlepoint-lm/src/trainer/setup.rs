@@ -1,5 +1,6 @@
 //! A run as it stands between two steps: started, or brought back from a checkpoint.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -155,15 +156,15 @@ fn same_recipe(dir: &Path, recipe: &Recipe) -> Result<()> {
         atomic::write(&dir.join("meta.json"), &pretty(&meta))?;
         return Ok(atomic::write(&path, text(recipe).as_bytes())?);
     };
-    if settings(&known) == settings(&text(recipe)) {
+    let (known, now) = (settings(&known), settings(&text(recipe)));
+    if known == now {
         return Ok(());
     }
-    let comparable = |text: &str| -> Vec<String> {
-        text.lines().filter(|line| !line.starts_with("threads = ")).map(str::to_owned).collect()
+    let changed = known.keys().chain(now.keys()).find(|&key| known.get(key) != now.get(key));
+    let show = |settings: &BTreeMap<String, String>| {
+        let line = changed.and_then(|key| settings.get(key).map(|value| format!("{key} = {value}")));
+        line.unwrap_or_else(|| "nothing".to_owned())
     };
-    let (known, now) = (comparable(&known), comparable(&text(recipe)));
-    let changed = (0..known.len().max(now.len())).find(|&i| known.get(i) != now.get(i)).unwrap_or_default();
-    let show = |lines: &[String]| lines.get(changed).cloned().unwrap_or_else(|| "nothing".to_owned());
     let problem = format!(
         "the run was started with other settings (first difference: {} there, {} now); resume with {} or choose another output_dir",
         show(&known),

@@ -382,7 +382,10 @@ fn a_used_folder_and_a_changed_recipe_are_refused() {
     assert!(message.contains("is not empty; continue the run in it with --resume"), "{message}");
     let other = load(place.path(), "base.toml", &["train.max_steps=4"]);
     let message = run(&other, true, &mut |_| {}).expect_err("refused").to_string();
-    assert!(message.contains("first difference: max_steps = 3 there, max_steps = 4 now"), "{message}");
+    assert!(
+        message.contains("first difference: train.max_steps = 3 there, train.max_steps = 4 now"),
+        "{message}"
+    );
     assert!(before == weights(&place.path().join("base")));
     // The order of the settings is not a difference.
     let config = place.path().join("base/config.toml");

@@ -207,20 +207,8 @@ pub(crate) fn second_sweep(kind: Divergence) -> bool {
 macro_rules! with_terms {
     ($kind:expr, $sweep:expr) => {
         match $kind {
-            Divergence::ReverseKl => $sweep(
-                #[inline(always)]
-                |lp, lq| {
-                    let (p, l) = (exp(lp), lp - lq);
-                    (p * l - p + exp(lq), p * l)
-                },
-            ),
-            Divergence::ForwardKl => $sweep(
-                #[inline(always)]
-                |lp, lq| {
-                    let (p, q) = (exp(lp), exp(lq));
-                    (p - q - q * (lp - lq), p - q)
-                },
-            ),
+            // Their sums come with the normalisers, and their derivatives have forms of their own.
+            Divergence::ReverseKl | Divergence::ForwardKl => (),
             Divergence::JensenShannon => $sweep(
                 #[inline(always)]
                 |lp, lq| {
