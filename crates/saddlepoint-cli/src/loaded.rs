@@ -7,9 +7,8 @@ use clap::{Args, ValueEnum};
 use saddlepoint_lm::data::Codec;
 use saddlepoint_lm::engine::{self, Policy, Reference, Setup, Storage};
 use saddlepoint_lm::model::{ModelFolder, adapter};
-use saddlepoint_lm::trainer::codec;
+use saddlepoint_lm::trainer::{codec, comparable};
 
-use crate::exit::Usage;
 use crate::output::note;
 
 /// Which model is asked.
@@ -63,29 +62,14 @@ impl Opened {
     ///
     /// With a `reference` divergences from that model can be asked for.
     pub(crate) fn policy(&self, reference: Option<&Path>, room: (usize, usize)) -> Result<Policy> {
-        let from = reference.map(ModelFolder::open).transpose()?;
-        let kind = match (&from, &self.adapter) {
-            (None, _) => Reference::None,
-            (Some(_), None) => Reference::Copy,
-            (Some(from), Some(_)) if from.path() == self.folder.path() => Reference::AdapterOff,
-            (Some(from), Some(_)) => {
-                let problem = format!(
-                    "with --adapter the reference is the model without it ({}), not {}; merge the adapter first: \
-                     saddle convert MODEL OUT --merge ADAPTER",
-                    self.folder.path().display(),
-                    from.path().display(),
-                );
-                return Err(Usage(problem).into());
-            }
+        let from = reference.map(|path| comparable(path, &self.folder, &self.codec)).transpose()?;
+        // With an adapter, the model without it needs no second copy.
+        let off = |from: &ModelFolder| self.adapter.is_some() && from.path() == self.folder.path();
+        let kind = match &from {
+            None => Reference::None,
+            Some(from) if off(from) => Reference::AdapterOff,
+            Some(_) => Reference::Other,
         };
-        if let Some(from) = from.as_ref().filter(|from| from.shape != self.folder.shape) {
-            let problem = format!(
-                "{} and {} have different shapes",
-                self.folder.path().display(),
-                from.path().display()
-            );
-            return Err(Usage(problem).into());
-        }
         for name in self.folder.source().unused(&self.folder.shape.tensors()) {
             note(format!("{}: tensor {name} is not used", self.folder.path().display()))?;
         }
@@ -99,8 +83,8 @@ impl Opened {
         };
         let mut policy = Policy::new(self.folder.shape.clone(), setup)?;
         policy.load(self.folder.source())?;
-        if let Some(from) = &from {
-            policy.load_reference(from.source())?;
+        if let Some(from) = from.filter(|from| !off(from)) {
+            policy.load_reference(&from.shape, from.source())?;
         }
         if let Some(adapter) = &self.adapter {
             policy.load_adapter(adapter.source())?;

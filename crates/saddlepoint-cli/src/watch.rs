@@ -69,6 +69,14 @@ impl Watch {
             Event::Reused { run_dir } => {
                 note(format!("{} is complete and is used as it is\n", place(run_dir)))
             }
+            Event::Precomputing { done, total } => {
+                if let Some(bar) = &self.bar {
+                    bar.set(self.step, format!("reference: {done} of {total} examples"));
+                } else if done == total {
+                    note(format!("reference: log-probabilities of {total} examples computed"))?;
+                }
+                Ok(())
+            }
             Event::Sampling { prompts } => {
                 if let Some(bar) = &self.bar {
                     bar.set(self.step, format!("sampling for {prompts} prompts"));

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::describe;
 use crate::exit::{Diverged, Verdict};
-use crate::output::{Output, duration, number, place, table, word};
+use crate::output::{Output, duration, number, place, table};
 use crate::report::{self, Measure};
 use crate::watch::Watch;
 
@@ -115,7 +115,7 @@ fn judged(tether: &Report) -> String {
     let [low, high] = tether.interval.map(number);
     let measured = format!("{} (95 % interval {low} to {high})", number(tether.measured));
     let mut rows = vec![[
-        format!("{} from the {} reference, nats a sequence", tether.divergence, word(&tether.reference)),
+        format!("{} from the {} reference, nats a sequence", tether.divergence, tether.reference),
         measured,
     ]];
     match tether.budget {

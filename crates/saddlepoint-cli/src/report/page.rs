@@ -10,7 +10,7 @@ use saddlepoint_lm::tether::{self, Verdict};
 use saddlepoint_lm::trainer::Summary;
 
 use super::run::{Cost, Run, Sample};
-use crate::output::{bytes, duration, number, word};
+use crate::output::{bytes, duration, number};
 
 /// Samples that are shown at once.
 const SAMPLES: usize = 12;
@@ -122,10 +122,7 @@ fn gauge(tether: &tether::Report) -> String {
     };
     let mut source = format!(
         "{} from the {} reference, nats a sequence: mean of {} samples of {} held-out prompts",
-        tether.divergence,
-        word(&tether.reference),
-        tether.samples,
-        tether.prompts,
+        tether.divergence, tether.reference, tether.samples, tether.prompts,
     );
     if tether.truncated > 0 {
         let _ = write!(source, ", {} of them cut at the longest length", tether.truncated);

@@ -133,6 +133,20 @@ impl Tokenizer {
         self.tokens.len()
     }
 
+    /// Refuses another tokenizer that has another token for an id.
+    pub fn check_same(&self, other: &Tokenizer) -> Result<()> {
+        let both = self.tokens.iter().zip(&other.tokens).enumerate();
+        let named = both.filter_map(|(id, (ours, theirs))| Some((id, ours.as_deref()?, theirs.as_deref()?)));
+        let Some((id, ours, theirs)) = named.into_iter().find(|(_, ours, theirs)| ours != theirs) else {
+            return Ok(());
+        };
+        let problem = format!(
+            "its token {id} is {theirs:?}, that of {} is {ours:?}: probabilities of the two cannot be compared",
+            self.origin.display()
+        );
+        Err(Error::Model { path: other.origin.clone(), problem })
+    }
+
     /// Refuses a tokenizer that can produce ids beyond the model's `vocab` embeddings.
     pub fn check_vocab(&self, vocab: usize) -> Result<()> {
         let beyond: Vec<(usize, &str)> = self

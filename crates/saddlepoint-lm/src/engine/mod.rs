@@ -25,7 +25,7 @@ pub use forest::{Forest, Row, Segment};
 pub(crate) use head::{Buffers as HeadBuffers, Head, Side as HeadSide};
 pub use lora::{LoraConfig, Target};
 pub use plan::MemoryPlan;
-pub use policy::{Policy, Reference, Setup, Trainable};
+pub use policy::{Policy, Reference, Setup, Trainable, Views};
 pub use shape::{Rope, RopeScaling, Shape};
 pub use stats::{Cotangent, Divergence, Stats, Want};
 pub use tensor::{TensorSpec, WeightSource};

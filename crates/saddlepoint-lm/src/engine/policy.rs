@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
+use rayon::prelude::*;
 
 use super::adapter::Adapter;
 use super::aligned::Aligned;
@@ -26,6 +27,10 @@ pub enum Reference {
     AdapterOff,
     /// A copy of the initial weights.
     Copy,
+    /// Weights that [`Policy::load_reference`] reads.
+    Other,
+    /// A copy of what is trained (all weights, or the adapter), which [`Policy::follow`] moves.
+    Moving,
 }
 
 /// How a policy is set up. Fixed for its life: everything is allocated once.
@@ -56,6 +61,22 @@ pub struct Trainable<'a> {
     pub tensors: &'a [TensorSpec],
 }
 
+/// A batch as the policy reads it and as its reference does: the same predictions, row by row, which may follow
+/// different contexts.
+#[derive(Debug, Clone, Copy)]
+pub struct Views<'a> {
+    /// What the policy reads.
+    pub policy: &'a Forest,
+    /// What the reference reads.
+    pub reference: &'a Forest,
+}
+
+impl<'a> From<&'a Forest> for Views<'a> {
+    fn from(forest: &'a Forest) -> Self {
+        Self { policy: forest, reference: forest }
+    }
+}
+
 /// What [`Policy::backward`] needs of the last [`Policy::forward`].
 #[derive(Debug)]
 struct Pending {
@@ -74,7 +95,13 @@ pub struct Policy {
     kernels: Box<dyn Kernels>,
     weights: Weights,
     adapter: Option<Adapter>,
+    /// The reference's weights, where they are not the policy's.
     reference: Option<Weights>,
+    /// The adapter of a reference that follows an adapter.
+    follower: Option<Adapter>,
+    /// The reference's hyperparameters and angles.
+    reference_shape: Shape,
+    reference_rope: RopeTable,
     grads: Aligned,
     /// Whether gradients count as zero without having been cleared.
     fresh: bool,
@@ -130,6 +157,9 @@ impl Policy {
             rope: RopeTable::new(&shape),
             kernels: Box::new(Cpu),
             reference: None,
+            follower: None,
+            reference_shape: shape.clone(),
+            reference_rope: RopeTable::new(&shape),
             grads: Aligned::new(trained),
             fresh: true,
             arena: None,
@@ -156,8 +186,10 @@ impl Policy {
         if setup.lora.is_some() {
             plan.add("adapter", trained as u64 * 4);
         }
-        if setup.reference == Reference::Copy {
-            plan.add("reference", Weights::bytes(shape, setup.frozen));
+        match setup.reference {
+            Reference::None | Reference::AdapterOff => {}
+            Reference::Moving if setup.lora.is_some() => plan.add("reference", trained as u64 * 4),
+            _ => plan.add("reference", Weights::bytes(shape, setup.frozen)),
         }
         plan.add("gradients", trained as u64 * 4);
         plan.add("activations", Arena::bytes(shape, room(shape, setup, true)));
@@ -181,7 +213,7 @@ impl Policy {
     /// As [`WeightSource::read`].
     pub fn load(&mut self, source: &dyn WeightSource) -> Result<()> {
         self.weights.load(source)?;
-        if self.setup.reference == Reference::Copy {
+        if self.copies_weights() {
             let mut copy = Weights::new(&self.shape, self.setup.frozen);
             copy.load(source)?;
             self.reference = Some(copy);
@@ -189,15 +221,55 @@ impl Policy {
         Ok(())
     }
 
-    /// Reads the reference's weights from elsewhere.
+    /// Whether the reference starts as a copy of all weights.
+    fn copies_weights(&self) -> bool {
+        let Setup { reference, lora, .. } = &self.setup;
+        *reference == Reference::Copy || *reference == Reference::Moving && lora.is_none()
+    }
+
+    /// Reads the reference's weights from elsewhere. `shape` is theirs: it may differ from the policy's in the angles
+    /// of positions and in the longest context.
     ///
     /// # Errors
-    /// As [`WeightSource::read`].
-    pub fn load_reference(&mut self, source: &dyn WeightSource) -> Result<()> {
-        let mut weights = Weights::new(&self.shape, self.setup.frozen);
-        weights.load(source)?;
-        self.reference = Some(weights);
+    /// As [`WeightSource::read`]; or the shapes differ in more than that ([`Shape::same_weights`]).
+    pub fn load_reference(&mut self, shape: &Shape, source: &dyn WeightSource) -> Result<()> {
+        if !shape.same_weights(&self.shape) {
+            let problem = "has not the tensors of the policy, or reads them in another way".to_owned();
+            return Err(Error::Config { key: "reference".into(), problem });
+        }
+        self.reference.get_or_insert_with(|| Weights::new(&self.shape, self.setup.frozen)).load(source)?;
+        self.reference_shape = shape.clone();
+        self.reference_rope = RopeTable::new(shape);
         Ok(())
+    }
+
+    /// Moves a reference that follows: `reference <- decay reference + (1 - decay) policy`. With `decay` 0 it is a copy.
+    pub fn follow(&mut self, decay: f32) {
+        let Some((reference, policy)) = self.followed() else { return };
+        if decay == 0.0 {
+            return reference.copy_from_slice(policy);
+        }
+        (reference, policy)
+            .into_par_iter()
+            .with_min_len(1 << 14)
+            .for_each(|(r, &p)| *r = decay * *r + (1.0 - decay) * p);
+    }
+
+    /// The reference that follows, laid out as what is trained; none if it does not.
+    pub fn follower(&mut self) -> Option<&mut [f32]> {
+        self.followed().map(|(reference, _)| reference)
+    }
+
+    /// A reference that follows and what it follows.
+    fn followed(&mut self) -> Option<(&mut [f32], &[f32])> {
+        if self.setup.reference != Reference::Moving {
+            return None;
+        }
+        let Self { follower, adapter, reference, weights, .. } = self;
+        match (follower, adapter) {
+            (Some(follower), Some(adapter)) => Some((&mut follower.params, &adapter.params)),
+            _ => Some((reference.as_mut()?.trainable().0, weights.full()?)),
+        }
     }
 
     /// Reads the adapter.
@@ -212,7 +284,15 @@ impl Policy {
             });
         };
         let Adapter { specs, params, .. } = adapter;
-        specs.iter().try_for_each(|spec| source.read(spec, &mut params[spec.range()]))
+        specs.iter().try_for_each(|spec| source.read(spec, &mut params[spec.range()]))?;
+        self.start_follower();
+        Ok(())
+    }
+
+    fn start_follower(&mut self) {
+        if self.setup.reference == Reference::Moving {
+            self.follower.clone_from(&self.adapter);
+        }
     }
 
     /// Draws random base weights: matrices normal with deviation 0.02, norms 1, biases 0.
@@ -225,7 +305,7 @@ impl Policy {
             };
             self.weights.write(&spec, &values);
         }
-        if self.setup.reference == Reference::Copy {
+        if self.copies_weights() {
             self.reference = Some(self.weights.clone());
         }
     }
@@ -235,6 +315,7 @@ impl Policy {
         if let Some(adapter) = &mut self.adapter {
             adapter.init(rng);
         }
+        self.start_follower();
     }
 
     /// The base's tensors.
@@ -250,6 +331,21 @@ impl Policy {
     /// Reads one base tensor out.
     pub fn base_tensor(&self, spec: &TensorSpec, out: &mut [f32]) {
         self.weights.read(spec, out);
+    }
+
+    /// Whether there is something to compare with.
+    pub fn has_reference(&self) -> bool {
+        self.setup.reference != Reference::None
+    }
+
+    /// Reads one tensor of the reference out; of the base where it has no weights of its own.
+    pub fn reference_tensor(&self, spec: &TensorSpec, out: &mut [f32]) {
+        self.reference.as_ref().unwrap_or(&self.weights).read(spec, out);
+    }
+
+    /// The reference's hyperparameters, which differ from the policy's at most in the angles of positions.
+    pub fn reference_shape(&self) -> &Shape {
+        &self.reference_shape
     }
 
     /// Parameters and gradients for the optimizer.
@@ -275,8 +371,9 @@ impl Policy {
     /// # Errors
     /// The forest is larger than the set-up allows, has ids outside the vocabulary, or wants a reference
     /// that there is none of.
-    pub fn forward(&mut self, forest: &Forest, want: Want) -> Result<Stats> {
-        let states = self.run(forest, want, true)?;
+    pub fn forward<'a>(&mut self, batch: impl Into<Views<'a>>, want: Want) -> Result<Stats> {
+        let views = batch.into();
+        let (states, forest) = (self.run(views, want, true)?, views.policy);
         let stats = statistics(&states, want);
         let kept = self.waiting(forest.rows.len()).is_some();
         self.pending = Some(Pending { forest: forest.clone(), want, states, kept });
@@ -287,9 +384,9 @@ impl Policy {
     ///
     /// # Errors
     /// As [`Policy::forward`].
-    pub fn evaluate(&mut self, forest: &Forest, want: Want) -> Result<Stats> {
+    pub fn evaluate<'a>(&mut self, batch: impl Into<Views<'a>>, want: Want) -> Result<Stats> {
         self.pending = None;
-        let states = self.run(forest, want, false)?;
+        let states = self.run(batch.into(), want, false)?;
         Ok(statistics(&states, want))
     }
 
@@ -304,7 +401,27 @@ impl Policy {
         (self.fresh && len <= spare.len()).then_some(Waiting::Gradients(spare))
     }
 
-    fn check(&self, forest: &Forest, want: Want) -> Result<()> {
+    fn check(&self, Views { policy, reference }: Views<'_>, want: Want) -> Result<()> {
+        let fail = |key: &str, problem: String| Err(Error::Config { key: key.into(), problem });
+        self.check_forest(policy)?;
+        if want.reference() && !std::ptr::eq(policy, reference) {
+            self.check_forest(reference)?;
+            let targets = |forest: &Forest| forest.rows.iter().map(|row| row.target).collect::<Vec<_>>();
+            if targets(policy) != targets(reference) {
+                return fail("batch", "policy and reference are to predict different tokens".into());
+            }
+        }
+        let off = self.setup.reference == Reference::AdapterOff;
+        if want.reference() && !off && self.reference.is_none() && self.follower.is_none() {
+            return fail(
+                "tether.reference",
+                "a statistic of the reference is wanted, and there is no reference".into(),
+            );
+        }
+        Ok(())
+    }
+
+    fn check_forest(&self, forest: &Forest) -> Result<()> {
         let fail = |key: &str, problem: String| Err(Error::Config { key: key.into(), problem });
         if forest.len() > self.setup.max_tokens || forest.rows.len() > self.setup.max_rows {
             return fail(
@@ -325,23 +442,13 @@ impl Policy {
         {
             return fail("tokenizer", format!("token id {id} is outside the model's vocabulary of {vocab}"));
         }
-        let missing = match self.setup.reference {
-            Reference::None => true,
-            Reference::AdapterOff => false,
-            Reference::Copy => self.reference.is_none(),
-        };
-        if want.reference() && missing && self.reference.is_none() {
-            return fail(
-                "tether.reference",
-                "a statistic of the reference is wanted, and there is no reference".into(),
-            );
-        }
         Ok(())
     }
 
     /// Runs reference and policy and leaves the gathered rows in `self.rows`.
-    fn run(&mut self, forest: &Forest, want: Want, keep: bool) -> Result<Vec<RowState>> {
-        self.check(forest, want)?;
+    fn run(&mut self, views: Views<'_>, want: Want, keep: bool) -> Result<Vec<RowState>> {
+        self.check(views, want)?;
+        let forest = views.policy;
         let room = room(&self.shape, &self.setup, keep);
         if !self.arena.as_ref().is_some_and(|arena| arena.fits(room)) {
             self.arena = None;
@@ -349,18 +456,32 @@ impl Policy {
         }
         let waiting = if keep { self.waiting(forest.rows.len()) } else { None };
         let Self {
-            shape, kernels, weights, adapter, reference, rope, arena, head, rows, grads, logits, ..
+            shape,
+            kernels,
+            weights,
+            adapter,
+            reference,
+            follower,
+            reference_rope,
+            rope,
+            arena,
+            head,
+            rows,
+            grads,
+            logits,
+            ..
         } = self;
         let arena = arena.as_mut().expect("allocated above");
-        let batch = prepare(forest, shape, rope);
         let base = Decoder { kernels: kernels.as_ref(), shape, weights, adapter: None };
         let other = reference.as_ref().unwrap_or(weights);
         if want.reference() {
-            let decoder = Decoder { weights: other, ..base };
+            let batch = prepare(views.reference, shape, reference_rope);
+            let decoder = Decoder { weights: other, adapter: follower.as_ref(), ..base };
             let slot = decoder.forward(&batch, arena, false, &mut |_, _| ());
             let Rows { x, inv, reference, .. } = rows;
-            gather(decoder, arena, forest, &batch, slot, x, inv, reference);
+            gather(decoder, arena, views.reference, &batch, slot, x, inv, reference);
         }
+        let batch = prepare(forest, shape, rope);
         let decoder = Decoder { adapter: adapter.as_ref(), ..base };
         let slot = decoder.forward(&batch, arena, keep, &mut |_, _| ());
         gather(decoder, arena, forest, &batch, slot, &mut rows.x, &mut rows.inv, &mut rows.hidden);

@@ -65,6 +65,12 @@ pub enum RopeScaling {
 }
 
 impl Shape {
+    /// Whether weights of this shape can be read as those of `other`: they differ at most in the angles of positions
+    /// and in the longest context.
+    pub fn same_weights(&self, other: &Self) -> bool {
+        *other == Self { rope: other.rope.clone(), context: other.context, ..self.clone() }
+    }
+
     /// Width of all query heads together.
     pub fn q_width(&self) -> usize {
         self.heads * self.head_dim

@@ -16,6 +16,7 @@ mod gguf;
 mod json;
 mod rope;
 mod safetensors;
+mod soup;
 mod text;
 mod write;
 
@@ -26,6 +27,7 @@ pub use dtype::Dtype;
 pub use folder::ModelFolder;
 pub use gguf::{Gguf, Kind};
 pub use safetensors::SafeTensors;
+pub use soup::Soup;
 pub use write::{Format, fill_folder, write_folder};
 
 use crate::{Error, Result};

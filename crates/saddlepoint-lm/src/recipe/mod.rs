@@ -32,7 +32,7 @@ pub use data::DataConfig;
 pub use model::{Family, FrozenDtype, ModelConfig, NewModel};
 pub use train::{OptimizerConfig, TrainConfig};
 
-use crate::method::MethodConfig;
+use crate::method::{Method, MethodConfig};
 use crate::tether::TetherConfig;
 use crate::{Error, Result};
 
@@ -80,7 +80,10 @@ impl Recipe {
         self.data.check()?;
         self.optimizer.check()?;
         self.train.check()?;
-        self.method.build()?;
+        let method = self.method.build()?;
+        if self.train.precompute_ref_log_probs {
+            self.check_precomputing(&*method)?;
+        }
         let held_out = self.data.has_eval();
         if self.tether.is_some() && !held_out {
             let problem = "is measured on held-out prompts: set data.eval_path or data.eval_fraction";
@@ -99,6 +102,24 @@ impl Recipe {
         Ok(())
     }
 
+    fn check_precomputing(&self, method: &dyn Method) -> Result<()> {
+        let (name, want) = (method.meta().name, method.want());
+        let moves = self.tether.as_ref().is_some_and(|tether| tether.reference.moves());
+        let added = self.tether.is_some() && method.beta().is_none();
+        let problem = match () {
+            () if moves => "contradicts tether.reference, which moves; remove one".to_owned(),
+            () if want.divergence.is_some() => {
+                format!("has no use: {name} reads whole distributions of the reference")
+            }
+            () if added => {
+                format!("has no use: the tether reads whole distributions of the reference for {name}")
+            }
+            () if !want.ref_logp => format!("has no use: {name} reads no reference"),
+            () => return Ok(()),
+        };
+        Err(refused("train.precompute_ref_log_probs", problem))
+    }
+
     /// The learning rate: the one given, or the method's default.
     pub fn learning_rate(&self) -> f64 {
         self.optimizer.learning_rate.unwrap_or(self.method.meta().learning_rate)
@@ -113,9 +134,11 @@ impl Recipe {
             self.data.path.as_mut(),
             self.data.eval_path.as_mut(),
             Some(&mut self.train.output_dir),
+            self.train.ref_log_probs_dir.as_mut(),
         ]
         .into_iter()
         .flatten()
+        .chain(self.tether.iter_mut().flat_map(|tether| tether.reference.paths()))
     }
 }
 

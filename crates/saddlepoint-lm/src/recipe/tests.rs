@@ -8,6 +8,7 @@ use saddlepoint_opt::optimizer::{
 };
 
 use super::*;
+use crate::tether::{Ingredient, ReferenceConfig};
 
 const SMALL: &str = "[model]\npath = \"m\"\n[data]\npath = \"d.jsonl\"\n";
 
@@ -27,12 +28,17 @@ fn paths_start_at_the_recipe_and_a_resolved_recipe_reads_back() {
     let place = tempfile::tempdir().expect("a temporary folder");
     let file = place.path().join("recipe.toml");
     let text = "[model]\npath = \"m\"\nlora = { r = 4 }\n[data]\npath = \"/data/d.jsonl\"\neval_fraction = 0.1\n\
-                [method]\nname = \"dpo\"\nbeta = 0.2\n[tether]\nbudget = 3.0\n";
+                [method]\nname = \"dpo\"\nbeta = 0.2\n[tether]\nbudget = 3.0\n\
+                reference = { soup = [{ path = \"a\" }, { path = \"b\", weight = 2.0 }] }\n";
     fs::write(&file, text).expect("written");
     let recipe = Recipe::load(&file, &["method.beta=0.3".to_owned()]).expect("valid");
     assert_eq!(recipe.model.path, Some(place.path().join("m")));
     assert_eq!(recipe.data.path, Some(PathBuf::from("/data/d.jsonl")));
     assert_eq!(recipe.train.output_dir, place.path().join("output"));
+    let soup = [("a", 1.0), ("b", 2.0)];
+    let soup = soup.map(|(name, weight)| Ingredient { path: place.path().join(name), weight });
+    let reference = recipe.tether.as_ref().map(|tether| tether.reference.clone());
+    assert_eq!(reference, Some(ReferenceConfig::Soup(soup.to_vec())));
     assert_eq!(recipe.method.build().expect("valid").beta(), Some(0.3));
     assert!((recipe.learning_rate() - 1e-6).abs() < 1e-20, "the default of dpo");
     let again = place.path().join("again.toml");
@@ -124,9 +130,29 @@ fn contradictions_are_refused() {
             format!("{SMALL}[method]\nname = \"dpo\"\nbeta = 0.0\n"),
             "method.beta: must be > 0, got 0 (default 0.1)",
         ),
+        (precomputed("sft", ""), "train.precompute_ref_log_probs: has no use: sft reads no reference"),
+        (
+            precomputed("tdpo", ""),
+            "train.precompute_ref_log_probs: has no use: tdpo reads whole distributions of the reference",
+        ),
+        (
+            precomputed("simpo", "[tether]\nbeta = 0.1\n"),
+            "train.precompute_ref_log_probs: has no use: the tether reads whole distributions of the reference for simpo",
+        ),
+        (
+            precomputed("dpo", "[tether]\nbeta = 0.1\nreference = { previous = 9 }\n"),
+            "train.precompute_ref_log_probs: contradicts tether.reference, which moves; remove one",
+        ),
     ] {
         assert_eq!(refusal(&text), message);
     }
+}
+
+/// A recipe that computes the reference's log-probabilities before training.
+fn precomputed(method: &str, more: &str) -> String {
+    format!(
+        "{SMALL}eval_fraction = 0.1\n[method]\nname = \"{method}\"\n{more}[train]\nprecompute_ref_log_probs = true\n"
+    )
 }
 
 #[test]

@@ -86,6 +86,13 @@ pub struct TrainConfig {
     pub save_total_limit: Option<usize>,
     /// From which every random number of the run is derived.
     pub seed: u64,
+    /// Compute the reference's log-probabilities once for all examples, before training, instead of in every step. The
+    /// result is the same to the bit. Without a tether and an adapter it also saves the memory of the reference.
+    pub precompute_ref_log_probs: bool,
+    /// Folder in which runs share them: they are found again by the digest of weights and examples. Without it the
+    /// run's own folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ref_log_probs_dir: Option<PathBuf>,
     /// Compute activations again in the backward pass instead of keeping them: less memory, more time.
     pub gradient_checkpointing: bool,
     /// Threads; results do not depend on it. Without it, one a core.
@@ -123,6 +130,8 @@ impl Default for TrainConfig {
             save_steps: 500,
             save_total_limit: None,
             seed: 42,
+            precompute_ref_log_probs: false,
+            ref_log_probs_dir: None,
             gradient_checkpointing: false,
             threads: None,
             load_best_model_at_end: false,

@@ -46,6 +46,7 @@
 //! measurement that selected it).
 
 mod measure;
+mod reference;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -53,6 +54,7 @@ use serde::{Deserialize, Serialize};
 use saddlepoint_opt::dual::{Duals, NuPi, Scale, at_most};
 
 pub use measure::{Measurement, Sampled, Verdict};
+pub use reference::{Ema, Ingredient, ReferenceConfig};
 
 use crate::engine::{Cotangent, Divergence, Want};
 use crate::method::{Method, Per, Sums, View};
@@ -65,7 +67,7 @@ pub struct TetherConfig {
     /// The divergence, exact over the vocabulary.
     pub divergence: Divergence,
     /// What the policy is held to.
-    pub reference: Anchor,
+    pub reference: ReferenceConfig,
     /// Constant coefficient of the divergence, > 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub beta: Option<f64>,
@@ -100,7 +102,7 @@ impl Default for TetherConfig {
     fn default() -> Self {
         Self {
             divergence: Divergence::default(),
-            reference: Anchor::default(),
+            reference: ReferenceConfig::default(),
             beta: None,
             budget: None,
             every: 10,
@@ -115,15 +117,6 @@ impl Default for TetherConfig {
             nu: 0.3,
         }
     }
-}
-
-/// What the policy is held to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Anchor {
-    /// The policy as it was before the first step.
-    #[default]
-    Initial,
 }
 
 /// Whether the coefficient is given or follows from a budget.
@@ -183,8 +176,10 @@ impl Tether {
                 other => other.into(),
             };
             let mut duals = Duals::new([at_most("divergence", 1.0)], rule).map_err(refuse)?;
-            // Before the first step the policy is the reference: a measurement that needs no samples.
-            duals.update(&[0.0])?;
+            if tether.config.reference.starts_at_policy() {
+                // A measurement that needs no samples.
+                duals.update(&[0.0])?;
+            }
             tether.duals = Some(duals);
         }
         Ok(tether)
@@ -238,9 +233,11 @@ impl Tether {
         }
     }
 
-    /// Whether a measurement is due after optimizer step `step`, counted from 1.
+    /// Whether a measurement is due after optimizer step `step`, counted from 1; 0 is before the first, where the
+    /// divergence of a policy that starts as its reference is known.
     pub fn due(&self, step: u64) -> bool {
-        self.duals.is_some() && step.is_multiple_of(self.config.every)
+        let known = step == 0 && self.config.reference.starts_at_policy();
+        self.duals.is_some() && step.is_multiple_of(self.config.every) && !known
     }
 
     /// Moves the coefficient after a measurement.
@@ -276,7 +273,7 @@ impl Tether {
         let verdict = self.verdict(measured);
         Report {
             divergence: self.config.divergence,
-            reference: self.config.reference,
+            reference: self.config.reference.clone(),
             form: self.form(),
             beta: self.beta(),
             budget: self.config.budget,
@@ -297,7 +294,7 @@ pub struct Report {
     /// Which divergence.
     pub divergence: Divergence,
     /// From what.
-    pub reference: Anchor,
+    pub reference: ReferenceConfig,
     /// Penalty or budget.
     pub form: Form,
     /// The last coefficient.
@@ -343,6 +340,7 @@ impl TetherConfig {
             _ => {}
         }
         self.divergence.check().map_err(|e| setting("divergence", e.to_string()))?;
+        self.reference.check()?;
         positive("beta", self.beta)?;
         positive("budget", self.budget)?;
         positive("initial_beta", self.initial_beta)?;

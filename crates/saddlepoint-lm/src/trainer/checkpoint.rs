@@ -6,6 +6,7 @@
 //! | `optimizer.safetensors` | `PART.NAME` for every trained tensor and part of the optimizer's state: `exp_avg` and `exp_avg_sq` for AdamW, `exp_avg` for Lion, `momentum_buffer` for SGD and signSGD |
 //! | `kept.safetensors` | the latest weights within the budget, if there is one |
 //! | `trainer_state.json` | steps, epoch, best metric and history, as transformers writes them |
+//! | `reference.safetensors` | a reference that moves |
 //! | `state.json` | everything else |
 //!
 //! `checkpoint-0` holds `state.json` alone: the weights before the first step follow from the recipe.
@@ -26,6 +27,7 @@ use crate::{Error, Result};
 
 const OPTIMIZER: &str = "optimizer.safetensors";
 const KEPT: &str = "kept.safetensors";
+const REFERENCE: &str = "reference.safetensors";
 const STATE: &str = "state.json";
 const TRAINER_STATE: &str = "trainer_state.json";
 
@@ -76,10 +78,13 @@ pub(super) fn write_state(
     policy: &mut Policy,
     epoch: f64,
 ) -> Result<()> {
-    let specs = policy.trainable().tensors;
-    write_tensors(&folder.join(OPTIMIZER), specs, &optimizer.state())?;
+    let specs = policy.trainable().tensors.to_vec();
+    write_tensors(&folder.join(OPTIMIZER), &specs, &optimizer.state())?;
     if state.kept.is_some() {
-        write_tensors(&folder.join(KEPT), specs, &[("", kept)])?;
+        write_tensors(&folder.join(KEPT), &specs, &[("", kept)])?;
+    }
+    if let Some(reference) = policy.follower() {
+        write_tensors(&folder.join(REFERENCE), &specs, &[("", reference)])?;
     }
     let trainer_state = json!({
         "best_global_step": state.best.map(|best| best.step),
@@ -132,6 +137,9 @@ pub(super) fn read(
         Some(_) => gather(&SafeTensors::open(&folder.join(KEPT))?, &specs, "")?,
         None => Vec::new(),
     };
+    if let Some(reference) = policy.follower() {
+        reference.copy_from_slice(&gather(&SafeTensors::open(&folder.join(REFERENCE))?, &specs, "")?);
+    }
     let mut trainer_state: Value = parse(&folder.join(TRAINER_STATE))?;
     if let Value::Array(history) = trainer_state["log_history"].take() {
         state.history = history;

@@ -1,5 +1,6 @@
 //! The method's metrics on held-out examples.
 
+use super::cached::{Cached, Side};
 use super::example::{Example, batch};
 use super::job::Part;
 use super::setup::Run;
@@ -16,8 +17,9 @@ impl Run<'_> {
     pub(super) fn evaluate(&mut self) -> Result<Option<Means>> {
         let job = self.job;
         let Some(part) = &job.eval else { return Ok(None) };
-        let want = job.want(self.tether.as_ref());
-        evaluate(&mut self.policy, &*job.method, self.tether.as_ref(), want, part, job.eval_batch()).map(Some)
+        let (want, cached) = (self.want(), self.cached.as_ref());
+        let tether = self.tether.as_ref();
+        evaluate(&mut self.policy, &*job.method, tether, want, cached, part, job.eval_batch()).map(Some)
     }
 }
 
@@ -28,6 +30,7 @@ pub(super) fn evaluate(
     method: &dyn Method,
     tether: Option<&Tether>,
     want: Want,
+    cached: Option<&Cached>,
     part: &Part,
     size: usize,
 ) -> Result<Means> {
@@ -37,9 +40,14 @@ pub(super) fn evaluate(
     }
     let beta = tether.and_then(Tether::constant_beta);
     let mut sums = Sums::default();
-    for examples in part.examples.chunks(size) {
-        let batch = batch(&examples.iter().collect::<Vec<&Example>>());
-        let stats = policy.evaluate(&batch.forest, want)?;
+    let all: Vec<usize> = (0..part.examples.len()).collect();
+    for indices in all.chunks(size) {
+        let examples: Vec<&Example> = indices.iter().map(|&i| &part.examples[i]).collect();
+        let batch = batch(&examples);
+        let mut stats = policy.evaluate(&batch.forest, want)?;
+        if let Some(cached) = cached {
+            cached.complete(Side::Eval, indices, &batch, &mut stats);
+        }
         let view = View { sequences: &batch.sequences, stats: &stats, norm, beta };
         // The derivatives are not used; the method computes both at once.
         let mut cotangent = Cotangent::default();

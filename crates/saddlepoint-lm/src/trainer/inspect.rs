@@ -57,7 +57,7 @@ impl Job {
     pub fn unreachable(&self) -> Result<Vec<String>> {
         let tether = self.tether()?;
         let want = self.want(tether.as_ref());
-        let mut policy = self.policy(tether.as_ref())?;
+        let mut policy = self.policy(self.comparing(tether.as_ref()))?;
         let count = self.recipe.train.per_device_train_batch_size.min(self.train.len());
         let examples: Vec<&Example> = self.train.examples.iter().take(count).collect();
         let mut norm = Norm::default();
@@ -94,11 +94,11 @@ impl Job {
             return Err(Error::Config { key: "data".to_owned(), problem });
         };
         let tether = self.tether()?;
-        let mut policy = self.policy(tether.as_ref())?;
+        let mut policy = self.policy(self.comparing(tether.as_ref()))?;
         if let Some(folder) = result {
             read_weights(folder, &self.recipe, &self.model, &mut policy)?;
         }
         let want = self.want(tether.as_ref());
-        evaluate(&mut policy, &*self.method, tether.as_ref(), want, eval, self.eval_batch())
+        evaluate(&mut policy, &*self.method, tether.as_ref(), want, None, eval, self.eval_batch())
     }
 }

@@ -13,11 +13,11 @@ use super::order::permutation;
 use crate::data::generate::{Split, Task};
 use crate::data::{Codec, PrepareReport, ReadReport, Record, Template, Tokenizer, prepare};
 use crate::data::{read_json, read_records_as};
-use crate::engine::{Policy, Reference, Setup, Storage, Want};
+use crate::engine::{Policy, Reference, Setup, Shape, Storage, Want};
 use crate::method::{Input, Method};
-use crate::model::ModelFolder;
+use crate::model::{ModelFolder, Soup};
 use crate::recipe::{FrozenDtype, NewModel, Recipe};
-use crate::tether::{Tether, TetherConfig};
+use crate::tether::{ReferenceConfig, Tether, TetherConfig};
 use crate::{Error, Result};
 
 /// A recipe with everything it names.
@@ -27,6 +27,8 @@ pub struct Job {
     pub(super) method: Box<dyn Method>,
     pub(super) model: ModelFolder,
     pub(super) codec: Codec,
+    /// The reference's models and their shares, where it is of other models.
+    held_to: Vec<(ModelFolder, f64)>,
     pub(super) train: Part,
     pub(super) eval: Option<Part>,
     /// Bytes that the process held when everything was open.
@@ -73,6 +75,7 @@ impl Job {
         let method = recipe.method.build()?;
         let model = open_model(recipe)?;
         let codec = codec(&model)?;
+        let held_to = held_to(recipe, &model, &codec)?;
         let (train, eval) = examples(recipe, &codec, method.meta().input)?;
         let longest = eval.iter().chain([&train]).map(|part| part.prepared.longest).max().unwrap_or(0);
         if longest > model.shape.context {
@@ -83,7 +86,7 @@ impl Job {
             return Err(Error::Config { key, problem });
         }
         let held = memory::resident().unwrap_or(0);
-        let job = Self { recipe: recipe.clone(), method, model, codec, train, eval, held };
+        let job = Self { recipe: recipe.clone(), method, model, codec, held_to, train, eval, held };
         if recipe.tether.is_some() {
             job.check_prompts()?;
         }
@@ -173,20 +176,40 @@ impl Job {
     }
 
     /// The policy before its first step.
-    pub(super) fn policy(&self, tether: Option<&Tether>) -> Result<Policy> {
-        let mut policy = Policy::new(self.model.shape.clone(), self.setup(tether))?;
+    pub(super) fn policy(&self, setup: Setup) -> Result<Policy> {
+        let mut policy = Policy::new(self.model.shape.clone(), setup)?;
         let seed = Seed::new(self.recipe.train.seed);
         match &self.recipe.model.path {
             Some(_) => policy.load(self.model.source())?,
             None => policy.init(&mut seed.stream("model/init", &[])),
         }
         policy.init_adapter(&mut seed.stream("adapter/init", &[]));
+        if let Some((first, _)) = self.held_to.first() {
+            let parts = self.held_to.iter().map(|(model, weight)| (model, *weight));
+            policy.load_reference(&first.shape, &Soup::new(parts.collect()))?;
+        }
         Ok(policy)
     }
 
     pub(super) fn eval_batch(&self) -> usize {
         let train = &self.recipe.train;
         train.per_device_eval_batch_size.unwrap_or(train.per_device_train_batch_size)
+    }
+
+    /// The set-up in which the reference is there, whether or not training can do without it.
+    pub(super) fn comparing(&self, tether: Option<&Tether>) -> Setup {
+        Setup { reference: self.reference(tether, false), ..self.setup(tether) }
+    }
+
+    fn reference(&self, tether: Option<&Tether>, cached: bool) -> Reference {
+        let wanted = tether.is_some() || self.method.want().reference();
+        match tether.map_or(&ReferenceConfig::Initial, |tether| &tether.config().reference) {
+            ReferenceConfig::Checkpoint(_) | ReferenceConfig::Soup(_) => Reference::Other,
+            ReferenceConfig::Ema(_) | ReferenceConfig::Previous(_) => Reference::Moving,
+            ReferenceConfig::Initial if self.recipe.model.lora.is_some() => Reference::AdapterOff,
+            ReferenceConfig::Initial if wanted && !cached => Reference::Copy,
+            ReferenceConfig::Initial => Reference::None,
+        }
     }
 
     pub(super) fn setup(&self, tether: Option<&Tether>) -> Setup {
@@ -201,11 +224,8 @@ impl Job {
             let longest = parts.flat_map(|part| &part.examples).map(|e| e.prompt().len()).max().unwrap_or(0);
             need((longest + self.sample_length(), self.sample_length()));
         }
-        let reference = match lora {
-            Some(_) => Reference::AdapterOff,
-            None if tether.is_some() || self.method.want().reference() => Reference::Copy,
-            None => Reference::None,
-        };
+        let cached = train.precompute_ref_log_probs && tether.is_none();
+        let reference = self.reference(tether, cached);
         let frozen = match self.recipe.model.dtype {
             FrozenDtype::F32 => Storage::F32,
             FrozenDtype::Bf16 => Storage::Bf16,
@@ -213,6 +233,47 @@ impl Job {
         let recompute = train.gradient_checkpointing;
         Setup { lora: lora.clone(), frozen, reference, recompute, max_tokens: room.0, max_rows: room.1 }
     }
+}
+
+/// The models of the reference, if it is not made of the policy itself.
+fn held_to(recipe: &Recipe, model: &ModelFolder, codec: &Codec) -> Result<Vec<(ModelFolder, f64)>> {
+    let Some(tether) = &recipe.tether else { return Ok(Vec::new()) };
+    let open = |path: &Path, weight| Ok((comparable(path, model, codec)?, weight));
+    let parts: Vec<_> = match &tether.reference {
+        ReferenceConfig::Checkpoint(path) => vec![open(path, 1.0)?],
+        ReferenceConfig::Soup(parts) => {
+            parts.iter().map(|part| open(&part.path, part.weight)).collect::<Result<_>>()?
+        }
+        _ => Vec::new(),
+    };
+    let angles = |part: &&(ModelFolder, f64)| part.0.shape.rope != parts[0].0.shape.rope;
+    if let Some((other, _)) = parts.iter().find(angles) {
+        let problem = format!("has other rotary angles than {}", parts[0].0.path().display());
+        return Err(Error::Model { path: other.path().to_owned(), problem });
+    }
+    Ok(parts)
+}
+
+/// Opens a model whose probabilities can be compared with those of `model`, whose tokenizer is in `codec`.
+///
+/// # Errors
+/// It cannot be opened, has another shape, or another token for an id.
+pub fn comparable(path: &Path, model: &ModelFolder, codec: &Codec) -> Result<ModelFolder> {
+    let other = ModelFolder::open(path)?;
+    if !other.shape.same_weights(&model.shape) {
+        let size = |shape: &Shape| {
+            format!("{} layers of width {} and {} tokens", shape.layers, shape.hidden, shape.vocab)
+        };
+        let problem = format!(
+            "has another shape ({}) than {} ({})",
+            size(&other.shape),
+            model.path().display(),
+            size(&model.shape)
+        );
+        return Err(Error::Model { path: path.to_owned(), problem });
+    }
+    codec.tokenizer.check_same(&Tokenizer::from_bytes(path, other.tokenizer_json())?)?;
+    Ok(other)
 }
 
 /// Tokenizer, chat template and ids with a role of a model.

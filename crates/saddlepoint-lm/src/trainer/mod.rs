@@ -7,6 +7,7 @@
 //! Nothing is printed; an observer is told what happens ([`Event`]).
 
 mod before;
+mod cached;
 mod checkpoint;
 mod evaluate;
 mod example;
@@ -29,7 +30,7 @@ use saddlepoint_core::config;
 use saddlepoint_core::metrics::Metrics;
 use saddlepoint_core::run::RunDir;
 
-pub use job::{Job, Part, codec};
+pub use job::{Job, Part, codec, comparable};
 pub use summary::{Evaluation, SampleSummary, Summary};
 
 use crate::recipe::Recipe;
@@ -61,6 +62,13 @@ pub enum Event<'a> {
     Reused {
         /// Folder of that run.
         run_dir: &'a Path,
+    },
+    /// Log-probabilities of the reference are computed.
+    Precomputing {
+        /// Examples done.
+        done: usize,
+        /// Of so many.
+        total: usize,
     },
     /// Samples are drawn.
     Sampling {
@@ -184,11 +192,13 @@ fn stage(recipe: &Recipe, resume: bool, observer: Observer) -> Result<Summary> {
     // The peak is to be that of this stage.
     saddlepoint_core::memory::forget_peak();
     let job = Job::open(&resolved(recipe)?)?;
-    let mut run = setup::Run::open(&job, recipe, resume)?;
-    if let Some(summary) = finish::summary(run.dir.path())? {
+    let (dir, latest) = setup::folder(recipe, resume)?;
+    if let Some(summary) = finish::summary(dir.path())? {
         return Ok(summary);
     }
-    observer(&Event::Opened { job: &job, run_dir: run.dir.path(), resumed: run.resumed });
+    let resumed = latest.as_ref().map(|(step, _)| *step);
+    observer(&Event::Opened { job: &job, run_dir: dir.path(), resumed });
+    let mut run = setup::Run::open(&job, (dir, latest), observer)?;
     run.look_before(observer)?;
     steps::train(&mut run, observer)?;
     finish::finish(&mut run, observer)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use saddlepoint_core::clock::{Stopwatch, unix_seconds};
 use saddlepoint_core::record::Recorder;
@@ -14,14 +14,15 @@ use saddlepoint_opt::schedule::Schedule;
 use serde_json::json;
 
 use super::before::Before;
+use super::cached::Cached;
 use super::checkpoint::{self, pretty};
 use super::evaluate::Means;
 use super::job::Job;
 use super::order::Order;
 use super::sampling::Sampling;
 use super::state::{State, VERSION};
-use super::{CONFIG, settings, text};
-use crate::engine::{Policy, TensorSpec};
+use super::{CONFIG, Observer, settings, text};
+use crate::engine::{Policy, TensorSpec, Want};
 use crate::recipe::Recipe;
 use crate::tether::Tether;
 use crate::{Error, Result};
@@ -33,10 +34,10 @@ pub(super) struct Run<'a> {
     pub(super) dir: RunDir,
     pub(super) recorder: Recorder,
     pub(super) watch: Stopwatch,
-    /// The step after which it continues, if it does.
-    pub(super) resumed: Option<u64>,
     pub(super) seed: Seed,
     pub(super) policy: Policy,
+    /// What the reference says of the examples, if it was computed before training.
+    pub(super) cached: Option<Cached>,
     pub(super) tether: Option<Tether>,
     pub(super) optimizer: Optimizer,
     pub(super) schedule: Schedule,
@@ -51,24 +52,17 @@ pub(super) struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// Starts `recipe` (which `job` opened), or continues it.
-    pub(super) fn open(job: &'a Job, recipe: &Recipe, resume: bool) -> Result<Self> {
+    /// Starts the run of `job` in `dir`, or continues it.
+    pub(super) fn open(job: &'a Job, (dir, latest): (RunDir, Latest), observer: Observer) -> Result<Self> {
         let watch = Stopwatch::start();
         let train = &job.recipe.train;
         let seed = Seed::new(train.seed);
         let mut tether = job.tether()?;
         let schedule = train.schedule(job.steps())?;
 
-        let dir = if resume { continued(&train.output_dir)? } else { RunDir::create(&train.output_dir)? };
-        let latest = dir.latest()?;
-        let fresh = State { version: VERSION, ..State::default() };
-        if latest.is_none() {
-            // First of all, so that whatever else is in the folder belongs to a run that can be resumed.
-            dir.checkpoint(0, |folder| checkpoint::write_first(folder, &fresh))?;
-        }
-        same_recipe(dir.path(), recipe)?;
-
-        let mut policy = job.policy(tether.as_ref())?;
+        let mut policy = job.policy(job.setup(tether.as_ref()))?;
+        let folder = job.ref_logps(dir.path());
+        let cached = folder.map(|folder| Cached::open(job, &mut policy, &folder, observer)).transpose()?;
         let tensors: Vec<_> = policy.trainable().tensors.iter().map(TensorSpec::optimized).collect();
         let mut optimizer = Optimizer::new(job.recipe.optimizer.rule, &tensors)?;
 
@@ -82,16 +76,16 @@ impl<'a> Run<'a> {
             recorder.event("resumed", &json!({ "step": step }))?;
             (state, kept, recorder)
         } else {
-            (fresh, Vec::new(), Recorder::create(dir.path())?)
+            (fresh(), Vec::new(), Recorder::create(dir.path())?)
         };
         Ok(Self {
             job,
             dir,
             recorder,
             watch,
-            resumed: latest.map(|(step, _)| step),
             seed,
             policy,
+            cached,
             tether,
             optimizer,
             schedule,
@@ -101,6 +95,12 @@ impl<'a> Run<'a> {
             before: Before::default(),
             evaluated: None,
         })
+    }
+
+    /// The statistics that a step needs of the policy.
+    pub(super) fn want(&self) -> Want {
+        let want = self.job.want(self.tether.as_ref());
+        Want { ref_logp: want.ref_logp && self.cached.is_none(), ..want }
     }
 
     /// How samples are drawn.
@@ -118,6 +118,26 @@ impl<'a> Run<'a> {
     pub(super) fn epoch(&self) -> f64 {
         self.state.step as f64 / self.job.recipe.train.steps_per_epoch(self.job.train.len()) as f64
     }
+}
+
+/// The latest checkpoint of a run that is continued, and its step.
+pub(super) type Latest = Option<(u64, PathBuf)>;
+
+/// The folder of a run, which is that of `recipe`.
+pub(super) fn folder(recipe: &Recipe, resume: bool) -> Result<(RunDir, Latest)> {
+    let path = &recipe.train.output_dir;
+    let dir = if resume { continued(path)? } else { RunDir::create(path)? };
+    let latest = dir.latest()?;
+    if latest.is_none() {
+        // First of all, so that whatever else is in the folder belongs to a run that can be resumed.
+        dir.checkpoint(0, |folder| checkpoint::write_first(folder, &fresh()))?;
+    }
+    same_recipe(dir.path(), recipe)?;
+    Ok((dir, latest))
+}
+
+fn fresh() -> State {
+    State { version: VERSION, ..State::default() }
 }
 
 /// The folder of a run that was begun. One in which a kill left nothing of use is begun anew.

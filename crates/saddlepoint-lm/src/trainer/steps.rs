@@ -5,6 +5,7 @@ use saddlepoint_core::metrics::Metrics;
 use saddlepoint_core::seed::Seed;
 use saddlepoint_opt::optimizer::{clip_factor, global_norm};
 
+use super::cached::Side;
 use super::example::{Example, batch};
 use super::order::permutation;
 use super::setup::Run;
@@ -19,8 +20,12 @@ use crate::{Error, Result};
 pub(super) fn train(run: &mut Run, observer: Observer) -> Result<()> {
     let job = run.job;
     let (recipe, config, total) = (&job.recipe, &job.recipe.train, job.steps());
-    let want = job.want(run.tether.as_ref());
+    let want = run.want();
 
+    if run.state.step == 0 && run.tether.as_ref().is_some_and(|tether| tether.due(0)) {
+        // Not logged: metrics are of steps.
+        tighten(run, observer)?;
+    }
     while run.state.step < total {
         let records = run.order.step(run.state.step);
         let examples: Vec<&Example> = records.iter().map(|&i| &job.train.examples[i]).collect();
@@ -34,7 +39,10 @@ pub(super) fn train(run: &mut Run, observer: Observer) -> Result<()> {
         let size = config.per_device_train_batch_size;
         for (examples, records) in examples.chunks(size).zip(records.chunks(size)) {
             let batch = batch(examples);
-            let stats = run.policy.forward(&batch.forest, want)?;
+            let mut stats = run.policy.forward(&batch.forest, want)?;
+            if let Some(cached) = &run.cached {
+                cached.complete(Side::Train, records, &batch, &mut stats);
+            }
             let beta = run.tether.as_ref().and_then(Tether::method_beta);
             let view = View { sequences: &batch.sequences, stats: &stats, norm, beta };
             let mut cotangent = Cotangent::default();
@@ -57,6 +65,10 @@ pub(super) fn train(run: &mut Run, observer: Observer) -> Result<()> {
         run.optimizer.update(trainable.params, trainable.grads, rate, clip)?;
 
         run.state.step += 1;
+        let reference = run.tether.as_ref().map(|tether| &tether.config().reference);
+        if let Some(decay) = reference.and_then(|reference| reference.decay_after(run.state.step)) {
+            run.policy.follow(decay);
+        }
         run.state.num_tokens += examples.iter().map(|example| example.tokens() as u64).sum::<u64>();
         let means = sums.means(norm);
         run.state.window.add(&means);
@@ -79,8 +91,8 @@ pub(super) fn train(run: &mut Run, observer: Observer) -> Result<()> {
             metrics.set("epoch", run.epoch());
             log(run, &metrics, observer)?;
         }
-        if measures {
-            tighten(run, observer)?;
+        if measures && let Some(metrics) = tighten(run, observer)? {
+            log(run, &metrics, observer)?;
         }
         let mut best = false;
         if due(config.eval_steps)
@@ -111,10 +123,10 @@ fn log(run: &mut Run, metrics: &Metrics, observer: Observer) -> Result<()> {
 }
 
 /// Measures the divergence on training prompts, moves the tether's coefficient, and keeps the weights if the
-/// budget is held.
-fn tighten(run: &mut Run, observer: Observer) -> Result<()> {
+/// budget is held. Returns what was measured.
+fn tighten(run: &mut Run, observer: Observer) -> Result<Option<Metrics>> {
     let (sampling, step) = (run.sampling(), run.state.step);
-    let Some(tether) = &mut run.tether else { return Ok(()) };
+    let Some(tether) = &mut run.tether else { return Ok(None) };
     let all = run.job.train.prompts();
     let order = permutation(run.seed, "tether/prompts", &[step], all.len());
     let prompts: Vec<&[u32]> = order.iter().take(tether.config().prompts).map(|&i| all[i]).collect();
@@ -136,7 +148,7 @@ fn tighten(run: &mut Run, observer: Observer) -> Result<()> {
         run.kept.extend_from_slice(run.policy.trainable().params);
         run.state.kept = Some(Kept { step, measured });
     }
-    log(run, &metrics, observer)
+    Ok(Some(metrics))
 }
 
 /// Compares an evaluation with the best so far; true if it is better.

@@ -25,7 +25,7 @@ pub(crate) fn golden(name: &str) -> Value {
 }
 
 pub(crate) fn setup(lora: Option<LoraConfig>, recompute: bool) -> Setup {
-    let reference = if lora.is_some() { Reference::AdapterOff } else { Reference::Copy };
+    let reference = if lora.is_some() { Reference::AdapterOff } else { Reference::Other };
     Setup { lora, frozen: Storage::F32, reference, recompute, max_tokens: 512, max_rows: 512 }
 }
 
@@ -35,7 +35,7 @@ pub(crate) fn policy(name: &str, recompute: bool) -> Policy {
     let mut policy = Policy::new(model.shape.clone(), setup(None, recompute)).expect("a policy");
     policy.load(model.source()).expect("weights");
     let reference = ModelFolder::open(&folder(name).join("reference")).expect("a model");
-    policy.load_reference(reference.source()).expect("weights");
+    policy.load_reference(&reference.shape, reference.source()).expect("weights");
     policy
 }
 

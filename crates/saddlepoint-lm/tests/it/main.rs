@@ -18,4 +18,5 @@ mod model_safetensors;
 mod model_smollm2;
 mod run_invariance;
 mod trainer;
+mod trainer_reference;
 mod trl_trajectory;

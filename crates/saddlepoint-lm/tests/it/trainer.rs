@@ -55,23 +55,35 @@ save_steps = 4
 "#;
 
 /// A folder with both recipes, changed by `change`.
-fn place(change: impl Fn(&str) -> String) -> tempfile::TempDir {
+pub(crate) fn place(change: impl Fn(&str) -> String) -> tempfile::TempDir {
     let place = tempfile::tempdir().expect("a temporary folder");
     fs::write(place.path().join("base.toml"), change(BASE)).expect("written");
     fs::write(place.path().join("dpo.toml"), change(DPO)).expect("written");
     place
 }
 
-fn load(place: &Path, name: &str, sets: &[&str]) -> Recipe {
+pub(crate) fn load(place: &Path, name: &str, sets: &[&str]) -> Recipe {
     let sets: Vec<String> = sets.iter().map(|&set| set.to_owned()).collect();
     Recipe::load(&place.join(name), &sets).expect("a valid recipe")
 }
 
-fn quiet(recipe: &Recipe, resume: bool) -> Summary {
+pub(crate) fn quiet(recipe: &Recipe, resume: bool) -> Summary {
     run(recipe, resume, &mut |_| {}).expect("the run ends")
 }
 
-fn weights(run: &Path) -> Vec<u8> {
+/// Starts or continues a run and interrupts it at its event `stop`; its summary if it ends before that.
+pub(crate) fn until(recipe: &Recipe, stop: usize) -> Option<Summary> {
+    let mut left = stop;
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        run(recipe, true, &mut |_| {
+            left -= 1;
+            assert!(left > 0, "interrupted on purpose");
+        })
+    }));
+    outcome.ok().map(|result| result.expect("the run ends"))
+}
+
+pub(crate) fn weights(run: &Path) -> Vec<u8> {
     fs::read(run.join("model/model.safetensors")).expect("weights")
 }
 
@@ -174,17 +186,10 @@ fn a_run_interrupted_anywhere_ends_with_the_bytes_of_the_uninterrupted_one() {
     let mut interruptions = 0;
     loop {
         let recipe = load(broken.path(), "dpo.toml", &[]);
-        let mut left = 3 + interruptions;
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            run(&recipe, true, &mut |_| {
-                left -= 1;
-                assert!(left > 0, "interrupted on purpose");
-            })
-        }));
-        match outcome {
-            Ok(result) => break drop(result.expect("the run ends")),
-            Err(_) => interruptions += 1,
+        if until(&recipe, 3 + interruptions).is_some() {
+            break;
         }
+        interruptions += 1;
         assert!(interruptions < 100, "it gets on");
     }
     assert!(interruptions > 10, "{interruptions}");
@@ -226,14 +231,7 @@ fn every_optimizer_continues_exactly() {
                 [&optimizer, threads, "train.max_steps=10", "train.save_steps=4", "train.sample_prompts=0"];
             let recipe = load(place.path(), "base.toml", &sets);
             for &stop in stops {
-                let mut left = stop;
-                let stopped = catch_unwind(AssertUnwindSafe(|| {
-                    run(&recipe, true, &mut |_| {
-                        left -= 1;
-                        assert!(left > 0, "interrupted on purpose");
-                    })
-                }));
-                assert!(stopped.is_err(), "{optimizer} was interrupted");
+                assert!(until(&recipe, stop).is_none(), "{optimizer} was interrupted");
             }
             let summary = quiet(&recipe, !stops.is_empty());
             let dir = place.path().join("base");
