@@ -8,7 +8,7 @@ use saddlepoint_opt::optimizer::{
 };
 
 use super::*;
-use crate::tether::{Augmented, DualConfig, Gains, Hinge};
+use crate::tether::dual::{Augmented, DualConfig, Gains, Hinge};
 
 const SMALL: &str = "[model]\npath = \"m\"\n[data]\npath = \"d.jsonl\"\n";
 

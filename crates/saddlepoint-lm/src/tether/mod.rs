@@ -13,8 +13,8 @@
 //! term `β · D` is added, on the batch's own rows.
 //!
 //! # The controller
-//! This is `dual = "nu_pi"`; the other rules are described in [`DualConfig`]'s module. With `e = u / (0.93 budget) − 1`, where `u` is what the upper end of the 95 % interval would be if as many prompts
-//! had been measured as will be at the end:
+//! This is `dual = "nu_pi"`; the other rules are in [`dual`]. With `e = u / (0.93 budget) − 1`, where `u` is what the
+//! upper end of the 95 % interval would be if as many prompts had been measured as will be at the end:
 //! ```text
 //! ln β = I + kp ξ + kd Δξ,   I ← I + ki e,   ξ: moving average of e (νPI, see `saddlepoint_opt::dual`)
 //! ```
@@ -45,7 +45,8 @@
 //! held-out prompts; unless it is held, the run ends with the kept one, measured afresh (never with the
 //! measurement that selected it).
 
-mod dual;
+pub mod dual;
+pub mod gradient;
 mod measure;
 
 use schemars::JsonSchema;
@@ -53,9 +54,9 @@ use serde::{Deserialize, Serialize};
 
 use saddlepoint_opt::dual::{Clamped, Duals, at_most};
 
-pub use dual::{Augmented, DualConfig, Gains, Hinge};
 pub use measure::{Estimates, Measurement, Sampled, Spread, Verdict};
 
+use self::dual::DualConfig;
 use crate::engine::{Cotangent, Divergence, Want};
 use crate::method::{Method, Per, Sums, View};
 use crate::{Error, Result};

@@ -1,5 +1,6 @@
 //! Statistics in closed form, bad settings, and the controller on a small preference problem.
 
+use super::dual::{Augmented, Gains, Hinge};
 use super::measure::{Estimates, Sampled, Spread};
 use super::*;
 use crate::engine::Stats;
