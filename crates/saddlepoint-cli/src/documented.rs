@@ -95,12 +95,13 @@ fn kind_of(table: &str, keys: &[Key], chosen: (&str, &str)) -> Option<String> {
     Some(tag.default.trim_matches('"').to_owned())
 }
 
-/// Whether the key says of which kind its table is: some key of the table belongs to one kind only.
+/// Whether the key says of which kind its table is: some key of the table belongs to one of its choices only.
 fn is_tag(key: &Key, keys: &[Key]) -> bool {
     let Some((table, _)) = key.path.rsplit_once('.') else { return false };
     let of_a_kind = |other: &Key| {
         let rest = other.path.strip_prefix(table).and_then(|rest| rest.strip_prefix('['));
-        rest.is_some_and(|rest| !rest.starts_with(']'))
+        let kind = rest.and_then(|rest| rest.split_once(']')).map(|(kind, _)| kind);
+        kind.is_some_and(|kind| key.kind.split(" | ").any(|choice| choice.trim_matches('"') == kind))
     };
     key.kind.starts_with('"') && keys.iter().any(of_a_kind)
 }
@@ -138,7 +139,11 @@ mod tests {
             key("run.dir", "string", "required", "Where to write."),
             key("run.limit", "number", "unset", ""),
             key("tether", "table", "unset", "How far it may go."),
+            key("tether.dual", "\"pi\" | \"hinge\"", "\"pi\"", "The rule."),
+            key("tether.reference", "\"initial\" | \"soup\"", "\"initial\"", "From what."),
             key("tether.every", "integer", "10", "Steps between measurements."),
+            key("tether[pi].gain", "number", "1.0", "Its gain."),
+            key("tether[hinge].rho", "number", "2.0", ""),
             key("method.name", "\"sft\" | \"dpo\"", "\"sft\"", "Which one."),
             key("method[sft].packing", "boolean", "true", ""),
             key("method[dpo].beta", "number", "0.1", "Strength."),
@@ -156,8 +161,14 @@ seed = 0
 
 # How far it may go.
 # [tether]
+# The rule. One of \"pi\" | \"hinge\".
+# dual = \"pi\"
+# From what. One of \"initial\" | \"soup\".
+# reference = \"initial\"
 # Steps between measurements.
 # every = 10
+# Its gain.
+# gain = 1.0
 
 [method]
 # Which one. One of \"sft\" | \"dpo\".

@@ -53,6 +53,19 @@ pub enum Error {
         /// The value.
         value: f64,
     },
+    /// A measured constraint is so far from its bound that the weight that follows from it is not a number.
+    #[error(
+        "the weight of constraint `{name}` would be {weight} after a measurement of {value}; nothing was updated, lower \
+         the gains or the penalty of its multiplier"
+    )]
+    Weight {
+        /// Name of the constraint.
+        name: String,
+        /// The measurement.
+        value: f64,
+        /// What would follow.
+        weight: f64,
+    },
 }
 
 impl Error {

@@ -127,6 +127,10 @@ fn judged(tether: &Report) -> String {
             };
             rows.push(["budget".into(), number(budget)]);
             rows.push(["verdict".into(), verdict.into()]);
+            if let Some(clamped) = tether.clamped.filter(|clamped| clamped.upper > 0) {
+                let times = format!("held at its largest value after {} measurements", clamped.upper);
+                rows.push(["beta".into(), times]);
+            }
         }
         None => rows.push(["beta".into(), number(tether.beta)]),
     }

@@ -49,7 +49,7 @@ fn tables<'a>(node: Node<'a>, path: &str, default: Option<&Value>, keys: &mut Ve
                 .collect::<Vec<_>>()
                 .join(" | "),
             default: chosen.map_or_else(|| "required".into(), toml_text),
-            doc: node.doc(),
+            doc: node.field(tag).map(Node::doc).filter(|doc| !doc.is_empty()).unwrap_or_else(|| node.doc()),
         });
         fields(node.own_fields().into_iter(), &node, path, default, keys);
         for branch in branches {
@@ -79,12 +79,13 @@ fn fields<'a>(
     let required = table.required();
     for (name, node) in fields {
         let path = join(path, name);
-        let default = default.and_then(|default| default.get(name)).filter(|value| !value.is_null());
-        let default = default.or_else(|| node.default());
+        let given = default.and_then(|default| default.get(name)).filter(|value| !value.is_null());
+        let default = given.or_else(|| node.default());
         let is_table = default.is_none_or(Value::is_object) && !node.fields().is_empty();
         let mixed = node.tag().is_none() && !node.alternatives().is_empty();
         if !is_table || mixed || node.optional() {
-            let default = match default {
+            let left_out = is_table && node.optional() && given.is_none();
+            let default = match default.filter(|_| !left_out) {
                 Some(value) => toml_text(value),
                 None if required.contains(&name) => "required".into(),
                 None => "unset".into(),

@@ -4,7 +4,8 @@
 //! reported with its dotted path, its line and the nearest key there is. Rules of merging:
 //! - tables are merged key by key; every other value replaces the one below it;
 //! - where a table is one of several kinds told apart by a key (`method.name`), the defaults below it count
-//!   only if they are of the same kind, those of keys beside the kinds in any case.
+//!   only if they are of the same kind, those of keys beside the kinds in any case;
+//! - a table that is left out by default starts, once it is given, from the `default` in the schema of its type.
 
 mod keys;
 mod layers;

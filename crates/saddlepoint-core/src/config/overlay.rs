@@ -59,6 +59,8 @@ impl<'a> Overlay<'a> {
     }
 
     fn table(&self, at: &str, node: Node<'a>, below: Option<&Value>, table: &Table) -> Result<Value> {
+        let start = node.default().filter(|_| below.is_none()).and_then(|json| Value::try_from(json).ok());
+        let below = below.or(start.as_ref());
         let own = node.own_fields();
         let (kind, same) = self.kind(at, node, below, table)?;
         let mut fields = kind.fields();

@@ -140,6 +140,7 @@ impl<'a> Node<'a> {
         self.facets().into_iter().any(nullable)
     }
 
+    /// What the key has, or else what its type has.
     pub(super) fn default(self) -> Option<&'a Value> {
         self.find(|facet| facet.get("default")).filter(|value| !value.is_null())
     }

@@ -253,6 +253,60 @@ fn keys_beside_the_kinds_of_a_table_belong_to_all_of_them() {
     }
 }
 
+/// Holds a table of several kinds that is left out by default.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct Absent {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    update: Option<Filled>,
+}
+
+/// Moves.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(extend("default" = Filled::default()))]
+struct Filled {
+    #[serde(flatten)]
+    rule: Rule,
+    rate: f64,
+}
+
+impl Default for Filled {
+    fn default() -> Self {
+        Self { rule: Rule::Inertial(Inertial { momentum: 0.7, along: Along::Itself }), rate: 0.5 }
+    }
+}
+
+#[test]
+fn a_table_that_is_left_out_starts_from_the_default_of_its_type() {
+    let read = |sets: &[&str]| {
+        let sets: Vec<String> = sets.iter().map(|&set| set.to_owned()).collect();
+        load::<Absent>(None, &sets).map(|absent| absent.update)
+    };
+    assert_eq!(read(&[]).unwrap(), None);
+    assert_eq!(read(&["update={}"]).unwrap(), Some(Filled::default()));
+    let inertial = |momentum| Rule::Inertial(Inertial { momentum, along: Along::Itself });
+    let slow = Filled { rule: inertial(0.2), ..Filled::default() };
+    assert_eq!(read(&["update.momentum=0.2"]).unwrap(), Some(slow));
+    let plain = Filled { rule: Rule::Plain(Plain {}), ..Filled::default() };
+    assert_eq!(read(&["update.name=plain"]).unwrap(), Some(plain));
+    let message = read(&["update={ name = \"plain\", momentum = 1 }"]).unwrap_err().to_string();
+    assert!(
+        message.ends_with("unknown key update.momentum; did you mean update[inertial].momentum?"),
+        "{message}"
+    );
+    let shown: Vec<_> = keys::<Absent>().into_iter().map(|key| (key.path, key.default)).collect();
+    let expected = [
+        ("update", "unset"),
+        ("update.name", "\"inertial\""),
+        ("update.rate", "0.5"),
+        ("update[inertial].momentum", "0.7"),
+        ("update[inertial].along.name", "\"itself\""),
+        ("update[inertial].along[power].p", "required"),
+    ];
+    assert_eq!(shown, expected.map(|(path, default)| (path.to_owned(), default.to_owned())));
+}
+
 #[test]
 fn options_are_toml_or_text() {
     let set = |option: &str| load::<Recipe>(None, &[option.to_owned()]);

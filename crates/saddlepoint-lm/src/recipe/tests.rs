@@ -8,6 +8,7 @@ use saddlepoint_opt::optimizer::{
 };
 
 use super::*;
+use crate::tether::dual::{Augmented, DualConfig, Gains, Hinge};
 use crate::tether::{Ingredient, ReferenceConfig};
 
 const SMALL: &str = "[model]\npath = \"m\"\n[data]\npath = \"d.jsonl\"\n";
@@ -174,6 +175,29 @@ fn the_name_of_an_optimizer_decides_its_keys() {
     assert!(message.contains("unknown key optimizer.adam_beta1; did you mean"), "{message}");
     let message = optimizer("name = \"lions\"\n").expect_err("refused").to_string();
     assert!(message.ends_with("got \"lions\"; did you mean \"lion\"?"), "{message}");
+}
+
+#[test]
+fn the_dual_of_a_tether_decides_its_keys() {
+    let recipe = |text: &str| load(&format!("{SMALL}eval_fraction = 0.1\n[tether]\nbudget = 1.0\n{text}"));
+    let dual = |text: &str| recipe(text).expect("valid").tether.expect("given").dual;
+    assert_eq!(dual("kp = 2\n"), DualConfig::NuPi(Gains { kp: 2.0, ..Gains::default() }));
+    let hinge = Hinge { rho: Some(3.0), growth: 1.0 };
+    assert_eq!(dual("dual = \"squared_hinge\"\nrho = 3\n"), DualConfig::SquaredHinge(hinge));
+    let augmented = Augmented { growth: 2.0, ..Augmented::default() };
+    let text = "dual = \"augmented_lagrangian\"\ngrowth = 2\n";
+    assert_eq!(dual(text), DualConfig::AugmentedLagrangian(augmented));
+    for (text, told) in [
+        ("dual = \"squared_hinge\"\nkp = 1.0\n", "tether.kp; did you mean tether[nu_pi].kp?"),
+        ("rho = 1.0\n", "tether.rho; did you mean tether[augmented_lagrangian].rho?"),
+        ("dual = \"squared_hinge\"\ninitial_beta = 1.0\n", "tether[nu_pi].initial_beta?"),
+    ] {
+        let message = recipe(text).expect_err("refused").to_string();
+        assert!(message.contains("unknown key tether.") && message.ends_with(told), "{message}");
+    }
+    let message = recipe("dual = \"hinge\"\n").expect_err("refused").to_string();
+    let names = "\"nu_pi\", \"augmented_lagrangian\", \"squared_hinge\"";
+    assert!(message.ends_with(&format!("tether.dual: must be one of {names}, got \"hinge\"")), "{message}");
 }
 
 #[test]

@@ -22,6 +22,51 @@ pub struct Measurement {
     pub tokens: usize,
     /// Samples cut at the length limit, whose divergence counts up to there.
     pub truncated: usize,
+    /// Other estimates from the same samples; of the reverse KL only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub estimates: Option<Estimates>,
+}
+
+/// The reverse KL of the same samples, valued in four ways: see [`saddlepoint_opt::divergence::Estimator`]. `exact`,
+/// `k1` and `k3` have the same expectation.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Estimates {
+    /// Exact over the vocabulary at every sampled prefix: what is measured.
+    pub exact: Spread,
+    /// Log-ratio of the samples.
+    pub k1: Spread,
+    /// Half of the squared log-ratios of the tokens; biased.
+    pub k2: Spread,
+    /// The log-ratio with a control variate.
+    pub k3: Spread,
+}
+
+/// Of the prompts' means: nats a sequence, and their square.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Spread {
+    /// Mean over prompts.
+    pub mean: f64,
+    /// Variance between prompts; divided by their number it is that of the mean.
+    pub variance: f64,
+}
+
+/// Mean of each prompt's samples.
+fn prompt_means(samples: &[Sampled], value: impl Fn(&Sampled) -> f64) -> Vec<f64> {
+    let count = samples.iter().map(|s| s.prompt + 1).max().unwrap_or(0);
+    let mut sums = vec![(0.0, 0_usize); count];
+    for sample in samples {
+        sums[sample.prompt].0 += value(sample);
+        sums[sample.prompt].1 += 1;
+    }
+    sums.iter().filter(|(_, n)| *n > 0).map(|(sum, n)| sum / *n as f64).collect()
+}
+
+impl Spread {
+    fn of(means: &[f64]) -> Self {
+        let n = means.len() as f64;
+        let mean = means.iter().sum::<f64>() / n;
+        Self { mean, variance: means.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0) }
+    }
 }
 
 /// What a measurement says about a budget.
@@ -43,6 +88,8 @@ pub struct Sampled {
     pub prompt: usize,
     /// The divergence summed over its tokens, in nats.
     pub divergence: f64,
+    /// k1, k2 and k3 of the reverse KL, each summed over its tokens, in nats.
+    pub estimates: Option<[f64; 3]>,
     /// Its length.
     pub tokens: usize,
     /// Whether it was cut at the length limit.
@@ -52,17 +99,11 @@ pub struct Sampled {
 impl Measurement {
     /// From samples of at least two prompts, in any order.
     pub fn new(samples: &[Sampled]) -> Self {
-        let count = samples.iter().map(|s| s.prompt + 1).max().unwrap_or(0);
-        let mut sums = vec![(0.0, 0_usize); count];
-        for sample in samples {
-            sums[sample.prompt].0 += sample.divergence;
-            sums[sample.prompt].1 += 1;
-        }
-        let means: Vec<f64> = sums.iter().filter(|(_, n)| *n > 0).map(|(sum, n)| sum / *n as f64).collect();
-        let n = means.len() as f64;
+        let means = prompt_means(samples, |s| s.divergence);
         assert!(means.len() > 1, "an interval needs at least two prompts");
-        let mean = means.iter().sum::<f64>() / n;
-        let variance = means.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0);
+        let n = means.len() as f64;
+        let exact = Spread::of(&means);
+        let Spread { mean, variance } = exact;
         let t = StudentsT::new(0.0, 1.0, n - 1.0).expect("positive degrees of freedom").inverse_cdf(0.975);
         let half = t * (variance / n).sqrt();
         Self {
@@ -72,6 +113,11 @@ impl Measurement {
             samples: samples.len(),
             tokens: samples.iter().map(|s| s.tokens).sum(),
             truncated: samples.iter().filter(|s| s.truncated).count(),
+            estimates: samples.iter().all(|s| s.estimates.is_some()).then(|| {
+                let value = |s: &Sampled, i: usize| s.estimates.expect("each has them")[i];
+                let of = |i| Spread::of(&prompt_means(samples, |s| value(s, i)));
+                Estimates { exact, k1: of(0), k2: of(1), k3: of(2) }
+            }),
         }
     }
 

@@ -13,8 +13,8 @@
 //! term `β · D` is added, on the batch's own rows.
 //!
 //! # The controller
-//! With `e = u / (0.93 budget) − 1`, where `u` is what the upper end of the 95 % interval would be if as many prompts
-//! had been measured as will be at the end:
+//! This is `dual = "nu_pi"`; the other rules are in [`dual`]. With `e = u / (0.93 budget) − 1`, where `u` is what the
+//! upper end of the 95 % interval would be if as many prompts had been measured as will be at the end:
 //! ```text
 //! ln β = I + kp ξ + kd Δξ,   I ← I + ki e,   ξ: moving average of e (νPI, see `saddlepoint_opt::dual`)
 //! ```
@@ -45,24 +45,28 @@
 //! held-out prompts; unless it is held, the run ends with the kept one, measured afresh (never with the
 //! measurement that selected it).
 
+pub mod dual;
+pub mod gradient;
 mod measure;
 mod reference;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use saddlepoint_opt::dual::{Duals, NuPi, Scale, at_most};
+use saddlepoint_opt::dual::{Clamped, Duals, at_most};
 
-pub use measure::{Measurement, Sampled, Verdict};
+pub use measure::{Estimates, Measurement, Sampled, Spread, Verdict};
 pub use reference::{Ema, Ingredient, ReferenceConfig};
 
+use self::dual::DualConfig;
 use crate::engine::{Cotangent, Divergence, Want};
 use crate::method::{Method, Per, Sums, View};
 use crate::{Error, Result};
 
 /// How far the policy may go from its reference. Exactly one of `beta` and `budget` is given.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
+#[schemars(extend("default" = TetherConfig::default()))]
 pub struct TetherConfig {
     /// The divergence, exact over the vocabulary.
     pub divergence: Divergence,
@@ -84,18 +88,9 @@ pub struct TetherConfig {
     pub samples: usize,
     /// Longest sample, in tokens; the divergence counts up to there, and samples cut there are reported.
     pub max_completion_length: usize,
-    /// First coefficient at the budget. Without it: `1.5 / sqrt(budget)`, but not below the method's beta; 0.05
-    /// for a method that has none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub initial_beta: Option<f64>,
-    /// Proportional gain on `ln beta`.
-    pub kp: f64,
-    /// Integral gain on `ln beta`, a measurement.
-    pub ki: f64,
-    /// Derivative gain on `ln beta`: `kd / kp` is how many measurements it looks ahead.
-    pub kd: f64,
-    /// Weight of the past in the average that the proportional and the derivative part see, in [0, 1).
-    pub nu: f64,
+    /// The rule that moves the coefficient.
+    #[serde(flatten)]
+    pub dual: DualConfig,
 }
 
 impl Default for TetherConfig {
@@ -110,11 +105,7 @@ impl Default for TetherConfig {
             final_prompts: 256,
             samples: 1,
             max_completion_length: 128,
-            initial_beta: None,
-            kp: 1.0,
-            ki: 0.1,
-            kd: 2.0,
-            nu: 0.3,
+            dual: DualConfig::default(),
         }
     }
 }
@@ -142,6 +133,8 @@ pub struct Tether {
     config: TetherConfig,
     /// Whether the coefficient goes into the method instead of beside it.
     own: bool,
+    /// What the weight of the duals is added to.
+    base: f64,
     duals: Option<Duals>,
 }
 
@@ -152,21 +145,13 @@ impl Tether {
     /// A setting is outside its range, or not exactly one of `beta` and `budget` is given.
     pub fn new(config: TetherConfig, method: &dyn Method) -> Result<Self> {
         config.check()?;
-        let mut tether = Self { own: method.beta().is_some(), duals: None, config };
+        let mut tether = Self { own: method.beta().is_some(), base: 0.0, duals: None, config };
         if let Some(budget) = tether.config.budget {
             let lower = method.beta();
             let guess = lower.map_or(ADDED_BETA, |beta| beta.max(1.5 / budget.sqrt()));
-            let initial = tether.config.initial_beta.unwrap_or(guess);
-            let rule = NuPi {
-                kp: tether.config.kp,
-                ki: tether.config.ki,
-                kd: tether.config.kd,
-                nu: tether.config.nu,
-                initial,
-                lower: lower.unwrap_or(initial / RANGE),
-                upper: Some(initial * RANGE),
-                scale: Scale::Log,
-            };
+            let initial = tether.config.dual.initial_beta().unwrap_or(guess);
+            let rule;
+            (rule, tether.base) = tether.config.dual.rule(lower, initial);
             let refuse = |e: saddlepoint_opt::Error| match e {
                 saddlepoint_opt::Error::Setting { key: "initial", .. } => {
                     let least = lower.unwrap_or_default();
@@ -198,7 +183,7 @@ impl Tether {
     /// The coefficient of the divergence now.
     pub fn beta(&self) -> f64 {
         match &self.duals {
-            Some(duals) => duals.multipliers()[0],
+            Some(duals) => self.base + duals.weights()[0],
             None => self.config.beta.expect("checked: a beta where there is no budget"),
         }
     }
@@ -258,6 +243,11 @@ impl Tether {
         self.config.budget.map(|budget| measured.verdict(budget))
     }
 
+    /// How often the coefficient stood at a limit; none without a budget.
+    pub fn clamped(&self) -> Option<Clamped> {
+        self.duals.as_ref().map(|duals| duals.clamped()[0])
+    }
+
     /// State of the multiplier, for a checkpoint.
     pub fn duals(&self) -> Option<&Duals> {
         self.duals.as_ref()
@@ -284,6 +274,8 @@ impl Tether {
             prompts: measured.prompts,
             samples: measured.samples,
             truncated: measured.truncated,
+            clamped: self.clamped(),
+            estimates: measured.estimates,
         }
     }
 }
@@ -315,6 +307,13 @@ pub struct Report {
     pub samples: usize,
     /// Samples cut at `max_completion_length`.
     pub truncated: usize,
+    /// Measurements after which the multiplier stood at a limit: at the lower one the budget did not bind, at the upper one
+    /// it could not be enforced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clamped: Option<Clamped>,
+    /// What other estimates of the reverse KL say of the same samples.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub estimates: Option<Estimates>,
 }
 
 fn setting(key: &str, problem: String) -> Error {
@@ -343,7 +342,7 @@ impl TetherConfig {
         self.reference.check()?;
         positive("beta", self.beta)?;
         positive("budget", self.budget)?;
-        positive("initial_beta", self.initial_beta)?;
+        positive("initial_beta", self.dual.initial_beta())?;
         let d = Self::default();
         for (key, value, least, default) in [
             ("every", self.every as usize, 1, d.every as usize),
@@ -359,17 +358,7 @@ impl TetherConfig {
                 ));
             }
         }
-        for (key, value, below, range, default) in [
-            ("kp", self.kp, f64::INFINITY, ">= 0", d.kp),
-            ("ki", self.ki, f64::INFINITY, ">= 0", d.ki),
-            ("kd", self.kd, f64::INFINITY, ">= 0", d.kd),
-            ("nu", self.nu, 1.0, "in [0, 1)", d.nu),
-        ] {
-            if !(0.0..below).contains(&value) {
-                return Err(setting(key, format!("must be {range}, got {value} (default {default})")));
-            }
-        }
-        Ok(())
+        self.dual.check()
     }
 }
 

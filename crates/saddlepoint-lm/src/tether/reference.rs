@@ -18,13 +18,22 @@ pub enum ReferenceConfig {
     #[default]
     Initial,
     /// Another model of the same shape and vocabulary: a Hugging Face folder or a `.gguf` file.
-    Checkpoint(PathBuf),
+    Checkpoint(
+        /// Another model of the same shape and vocabulary: a Hugging Face folder or a `.gguf` file.
+        PathBuf,
+    ),
     /// The weighted mean of the weights of several models (a model soup; SALSA, arXiv:2411.01798).
-    Soup(Vec<Ingredient>),
+    Soup(
+        /// The models whose weighted mean it is.
+        Vec<Ingredient>,
+    ),
     /// A moving average of the policy's trained weights. TR-DPO (arXiv:2404.09656) is `decay = 0.4, every = 512`.
     Ema(Ema),
     /// The policy as it was at the last step that is a multiple of this number: a trust region around a recent iterate.
-    Previous(u64),
+    Previous(
+        /// Optimizer steps between two copies of the policy, at least 1.
+        u64,
+    ),
 }
 
 /// A model of a soup.

@@ -1,6 +1,7 @@
 //! Statistics in closed form, bad settings, and the controller on a small preference problem.
 
-use super::measure::Sampled;
+use super::dual::{Augmented, Gains, Hinge};
+use super::measure::{Estimates, Sampled, Spread};
 use super::*;
 use crate::engine::Stats;
 use crate::method::pairs::sigmoid_loss;
@@ -19,8 +20,20 @@ fn budget(budget: f64) -> TetherConfig {
     TetherConfig { budget: Some(budget), final_prompts: 16, ..TetherConfig::default() }
 }
 
+fn ruled(gains: Gains) -> TetherConfig {
+    TetherConfig { dual: DualConfig::NuPi(gains), ..budget(1.0) }
+}
+
+fn augmented(settings: Augmented) -> TetherConfig {
+    TetherConfig { dual: DualConfig::AugmentedLagrangian(settings), ..budget(1.0) }
+}
+
+fn hinge(rho: Option<f64>, growth: f64) -> TetherConfig {
+    TetherConfig { dual: DualConfig::SquaredHinge(Hinge { rho, growth }), ..budget(1.0) }
+}
+
 fn sampled(prompt: usize, divergence: f64) -> Sampled {
-    Sampled { prompt, divergence, tokens: 3, truncated: prompt == 0 }
+    Sampled { prompt, divergence, estimates: None, tokens: 3, truncated: prompt == 0 }
 }
 
 #[test]
@@ -35,8 +48,31 @@ fn the_interval_is_students_over_prompts() {
 }
 
 #[test]
+fn estimates_have_mean_and_variance_over_prompts() {
+    // Two prompts with two samples and one: means 1.5 and 3.5, deviations of 1 from 2.5.
+    let sampled = |prompt, k1| Sampled { estimates: Some([k1, 2.0 * k1, -k1]), ..sampled(prompt, 10.0 * k1) };
+    let m = Measurement::new(&[sampled(0, 1.0), sampled(0, 2.0), sampled(1, 3.5)]);
+    let spread = |mean, variance| Spread { mean, variance };
+    let expected = Estimates {
+        exact: spread(25.0, 200.0),
+        k1: spread(2.5, 2.0),
+        k2: spread(5.0, 8.0),
+        k3: spread(-2.5, 2.0),
+    };
+    assert_eq!(m.estimates, Some(expected));
+}
+
+#[test]
 fn the_verdict_has_three_values() {
-    let m = Measurement { mean: 2.0, interval: [1.0, 3.0], prompts: 3, samples: 3, tokens: 9, truncated: 0 };
+    let m = Measurement {
+        mean: 2.0,
+        interval: [1.0, 3.0],
+        prompts: 3,
+        samples: 3,
+        tokens: 9,
+        truncated: 0,
+        estimates: None,
+    };
     assert_eq!(
         [3.0, 2.5, 1.5, 0.9].map(|b| m.verdict(b)),
         [Verdict::Held, Verdict::Undecided, Verdict::Undecided, Verdict::NotHeld]
@@ -66,13 +102,19 @@ fn bad_settings_are_refused() {
             TetherConfig { prompts: 1, ..budget(1.0) },
             "tether.prompts: must be at least 2, got 1 (default 32)",
         ),
-        (TetherConfig { kp: -1.0, ..budget(1.0) }, "tether.kp: must be >= 0, got -1 (default 1)"),
-        (TetherConfig { ki: f64::NAN, ..budget(1.0) }, "tether.ki: must be >= 0, got NaN (default 0.1)"),
-        (TetherConfig { nu: 1.0, ..budget(1.0) }, "tether.nu: must be in [0, 1), got 1 (default 0.3)"),
+        (ruled(Gains { kp: -1.0, ..Gains::default() }), "tether.kp: must be >= 0, got -1 (default 1)"),
+        (ruled(Gains { ki: f64::NAN, ..Gains::default() }), "tether.ki: must be >= 0, got NaN (default 0.1)"),
+        (ruled(Gains { nu: 1.0, ..Gains::default() }), "tether.nu: must be in [0, 1), got 1 (default 0.3)"),
         (
-            TetherConfig { initial_beta: Some(0.05), ..budget(1.0) },
+            ruled(Gains { initial_beta: Some(0.05), ..Gains::default() }),
             "tether.initial_beta: must be at least method.beta = 0.1, got 0.05",
         ),
+        (
+            augmented(Augmented { initial_beta: Some(0.05), ..Augmented::default() }),
+            "tether.initial_beta: must be at least method.beta = 0.1, got 0.05",
+        ),
+        (augmented(Augmented { rho: Some(-1.0), ..Augmented::default() }), "tether.rho: must be > 0, got -1"),
+        (hinge(None, 0.5), "tether.growth: must be >= 1, got 0.5 (default 1)"),
     ] {
         assert_eq!(Tether::new(config, &*dpo(0.1)).expect_err("refused").to_string(), message);
     }
@@ -200,6 +242,57 @@ fn a_budget_that_does_not_bind_ends_at_the_methods_own_beta() {
     let (measured, tether) = train(&TetherConfig { every: 5, ..budget(100.0) }, 0.5, 0.1, 0);
     assert_eq!(measured.verdict(100.0), Verdict::Held);
     assert!((tether.beta() - 0.5).abs() < 1e-15, "{}", tether.beta());
+}
+
+/// Measurements whose interval has no width: `e` is exactly `x − 1`.
+fn at(x: f64, budget: f64) -> Measurement {
+    let d = x * AIM * budget;
+    Measurement::new(&[sampled(0, d), sampled(1, d)])
+}
+
+#[test]
+fn penalties_add_to_the_methods_own_beta() {
+    for (method, base) in [(dpo(0.1), 0.1), (sft(), 0.0)] {
+        let settings = Augmented { initial_beta: Some(0.5), rho: Some(0.2), growth: 1.0 };
+        let mut tether = Tether::new(augmented(settings), &*method).expect("valid");
+        // λ starts at 0.5 − β₀; the policy is the reference at first, where e = −1.
+        let mut lambda = f64::max(0.0, 0.5 - base - 0.2);
+        assert!((tether.beta() - base - f64::max(0.0, lambda - 0.2)).abs() < 1e-12);
+        for x in [0.5, 2.0, 3.0, 0.9, 0.0, 0.0] {
+            tether.observe(&at(x, 1.0)).expect("finite");
+            lambda = f64::max(0.0, lambda + 0.2 * (x - 1.0));
+            assert!((tether.beta() - base - f64::max(0.0, lambda + 0.2 * (x - 1.0))).abs() < 1e-12);
+        }
+
+        let mut tether = Tether::new(hinge(Some(4.0), 1.0), &*method).expect("valid");
+        for x in [0.5, 1.25, 3.0, 0.9] {
+            tether.observe(&at(x, 1.0)).expect("finite");
+            assert!((tether.beta() - base - 8.0 * f64::max(0.0, x - 1.0)).abs() < 1e-12, "{}", tether.beta());
+        }
+        assert_eq!(tether.clamped().expect("a budget").lower, 3, "at the start and where x <= 1");
+    }
+}
+
+#[test]
+fn the_augmented_lagrangian_holds_the_budget_and_the_hinge_rests_above_it() {
+    let b = 0.3;
+    let config = |dual| TetherConfig { dual, ..budget(b) };
+    for seed in 0..3 {
+        let rule = DualConfig::AugmentedLagrangian(Augmented::default());
+        let (measured, tether) = train(&config(rule), 0.1, 0.1, seed);
+        assert_eq!(measured.verdict(b), Verdict::Held, "{measured:?}");
+        assert!(measured.interval[1] > 0.75 * b, "the budget is used: {measured:?}");
+        assert_eq!(tether.clamped().expect("a budget").upper, 0);
+
+        let rests = |rho| {
+            let rule = DualConfig::SquaredHinge(Hinge { rho: Some(rho), growth: 1.0 });
+            let (measured, tether) = train(&config(rule), 0.1, 0.1, seed);
+            (measured.interval[1], tether.beta())
+        };
+        let (weak, beta) = rests(1.0);
+        assert!(weak > 1.2 * b && beta > 1.0, "{weak} at beta {beta}");
+        assert!(rests(4.0).0 < weak, "a larger penalty comes nearer");
+    }
 }
 
 #[test]

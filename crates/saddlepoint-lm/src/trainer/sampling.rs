@@ -1,8 +1,9 @@
 //! The policy's own samples: what it says, how often that is right, and how far it is from the reference.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use saddlepoint_core::seed::Seed;
+use saddlepoint_opt::divergence::Estimator;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
@@ -67,7 +68,8 @@ impl Sampling {
         drawn: &[Drawn],
         divergence: Divergence,
     ) -> Result<Measurement> {
-        let want = Want { divergence: Some(divergence), ..Want::default() };
+        let compared = divergence == Divergence::ReverseKl;
+        let want = Want { divergence: Some(divergence), ref_logp: compared, ..Want::default() };
         let mut sampled = Vec::with_capacity(drawn.len());
         let mut rest = drawn;
         while !rest.is_empty() {
@@ -84,9 +86,16 @@ impl Sampling {
                 rest = &rest[1..];
             }
             let stats = policy.evaluate(&forest, want)?;
+            let estimates = |rows: Range<usize>| {
+                let log_ratios = rows.map(|row| stats.logp[row] - stats.ref_logp[row]);
+                let log_ratios: Vec<f64> = log_ratios.collect();
+                [Estimator::K1, Estimator::K2, Estimator::K3]
+                    .map(|estimator| log_ratios.iter().map(|&l| estimator.value(l, 0.0)).sum())
+            };
             sampled.extend(rows.into_iter().map(|(rows, drawn)| Sampled {
                 prompt: drawn.prompt,
-                divergence: stats.divergence[rows].iter().sum(),
+                divergence: stats.divergence[rows.clone()].iter().sum(),
+                estimates: compared.then(|| estimates(rows)),
                 tokens: drawn.ids.len(),
                 truncated: drawn.cut,
             }));

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::tether::Measurement;
 
 /// Version of `state.json`.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// What `state.json` holds.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

@@ -1,8 +1,14 @@
-//! Multipliers of inequality constraints, updated by projected dual ascent with a PI step.
+//! Multipliers of inequality constraints.
 //!
 //! For `min f(x)` subject to `c_i(x) <= b_i` (or `>=`), the Lagrangian is `L(x, λ) = f(x) + Σ λ_i e_i(x)` with
 //! the violation `e_i = c_i − b_i` (or `b_i − c_i`) and `λ_i >= 0`. The parameters descend on `L`, the
 //! multipliers ascend on it; [`Duals`] is the ascending half, for solvers and training loops alike.
+//!
+//! | rule | weight of a constraint's gradient | ends |
+//! |---|---|---|
+//! | [`NuPi`] | the multiplier: projected dual ascent with a PI step | at the constraint |
+//! | [`AugmentedLagrangian`] | `max(0, λ + ρ e)`, with `λ ← max(0, λ + ρ e)` | at the constraint |
+//! | [`SquaredHinge`] | `2 ρ max(0, e)` | outside by about `λ* / 2ρ`, if the constraint binds |
 //!
 //! ```
 //! use saddlepoint_opt::dual::{Duals, NuPi, at_most};
@@ -13,8 +19,10 @@
 //! ```
 
 mod nu_pi;
+mod penalty;
 
 pub use nu_pi::{NuPi, Scale};
+pub use penalty::{AugmentedLagrangian, Penalty, SquaredHinge};
 
 use serde::{Deserialize, Serialize};
 
@@ -66,28 +74,78 @@ impl Constraint {
     }
 }
 
-/// One multiplier a constraint. Serialised in a format that keeps every `f64`, it continues exactly.
+/// How multipliers follow from violations.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Rule {
+    /// See [`NuPi`].
+    NuPi(NuPi),
+    /// See [`AugmentedLagrangian`].
+    AugmentedLagrangian(AugmentedLagrangian),
+    /// See [`SquaredHinge`].
+    SquaredHinge(SquaredHinge),
+}
+
+impl From<NuPi> for Rule {
+    fn from(rule: NuPi) -> Self {
+        Self::NuPi(rule)
+    }
+}
+
+impl From<AugmentedLagrangian> for Rule {
+    fn from(rule: AugmentedLagrangian) -> Self {
+        Self::AugmentedLagrangian(rule)
+    }
+}
+
+impl From<SquaredHinge> for Rule {
+    fn from(rule: SquaredHinge) -> Self {
+        Self::SquaredHinge(rule)
+    }
+}
+
+/// A rule and what it remembers of each constraint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Ascent {
+    NuPi { rule: NuPi, state: Vec<nu_pi::State> },
+    AugmentedLagrangian { rule: AugmentedLagrangian, state: Vec<penalty::State> },
+    SquaredHinge { rule: SquaredHinge, state: Vec<penalty::State> },
+}
+
+/// Multipliers of constraints. Serialised in a format that keeps every `f64`, they continue exactly.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Duals {
     constraints: Vec<Constraint>,
-    rule: NuPi,
-    state: Vec<nu_pi::State>,
+    ascent: Ascent,
 }
 
 impl Duals {
-    /// Multipliers at `rule.initial`.
+    /// Multipliers at the start of `rule`.
     ///
     /// # Errors
     /// A setting of the rule or a bound is outside its range.
-    pub fn new(constraints: impl IntoIterator<Item = Constraint>, rule: NuPi) -> Result<Self> {
-        rule.check()?;
+    pub fn new(constraints: impl IntoIterator<Item = Constraint>, rule: impl Into<Rule>) -> Result<Self> {
         let constraints: Vec<_> = constraints.into_iter().collect();
         if let Some(c) = constraints.iter().find(|c| !c.bound.is_finite()) {
             let problem = format!("of `{}` must be finite, got {}", c.name, c.bound);
             return Err(Error::Setting { key: "bound", problem });
         }
-        let state = vec![rule.start(); constraints.len()];
-        Ok(Self { constraints, rule, state })
+        let count = constraints.len();
+        let ascent = match rule.into() {
+            Rule::NuPi(rule) => {
+                rule.check()?;
+                Ascent::NuPi { rule, state: vec![rule.start(); count] }
+            }
+            Rule::AugmentedLagrangian(rule) => {
+                rule.check()?;
+                Ascent::AugmentedLagrangian { rule, state: vec![rule.start(); count] }
+            }
+            Rule::SquaredHinge(rule) => {
+                rule.check()?;
+                Ascent::SquaredHinge { rule, state: vec![rule.start(); count] }
+            }
+        };
+        Ok(Self { constraints, ascent })
     }
 
     /// The constraints, in the order of every slice here.
@@ -95,46 +153,113 @@ impl Duals {
         &self.constraints
     }
 
-    /// The multipliers `λ_i`.
+    /// The multipliers `λ_i`; a squared hinge has none, so there they are 0.
     pub fn multipliers(&self) -> Vec<f64> {
-        self.state.iter().map(|s| s.multiplier).collect()
+        match &self.ascent {
+            Ascent::NuPi { state, .. } => state.iter().map(|s| s.multiplier).collect(),
+            Ascent::AugmentedLagrangian { state, .. } | Ascent::SquaredHinge { state, .. } => {
+                state.iter().map(|s| s.multiplier).collect()
+            }
+        }
     }
 
-    /// Derivative of the Lagrangian with respect to each measured quantity: `λ_i` for `<=`, `−λ_i` for `>=`.
-    /// Multiply the gradient of each quantity by it.
+    /// Derivative of the Lagrangian (or of the penalties) with respect to each measured quantity, where the last update
+    /// measured it: the weight for `<=`, minus it for `>=`. Multiply the gradient of each quantity by it.
     pub fn weights(&self) -> Vec<f64> {
-        self.constraints.iter().zip(&self.state).map(|(c, s)| c.sign() * s.multiplier).collect()
+        let weights: Vec<f64> = match &self.ascent {
+            Ascent::NuPi { .. } => self.multipliers(),
+            Ascent::AugmentedLagrangian { state, .. } => {
+                state.iter().map(|s| AugmentedLagrangian::weight(s, s.violation)).collect()
+            }
+            Ascent::SquaredHinge { state, .. } => {
+                state.iter().map(|s| SquaredHinge::weight(s, s.violation)).collect()
+            }
+        };
+        self.signed(&weights)
     }
 
-    /// One ascent step from the measured quantities, which may be other estimates than the ones whose
-    /// gradients are taken (a proxy constraint).
+    /// The same where the quantities are `measured`, for loops that take several steps between two updates. The
+    /// multipliers of [`NuPi`] do not depend on where it is.
     ///
     /// # Errors
-    /// The number of values is wrong or one is not finite; then nothing has changed.
-    pub fn update(&mut self, measured: &[f64]) -> Result<()> {
+    /// The number of values is wrong or one is not finite.
+    pub fn weights_at(&self, measured: &[f64]) -> Result<Vec<f64>> {
+        let violations = self.violations(measured)?;
+        let weights: Vec<f64> = match &self.ascent {
+            Ascent::NuPi { .. } => self.multipliers(),
+            Ascent::AugmentedLagrangian { state, .. } => {
+                state.iter().zip(&violations).map(|(s, &e)| AugmentedLagrangian::weight(s, e)).collect()
+            }
+            Ascent::SquaredHinge { state, .. } => {
+                state.iter().zip(&violations).map(|(s, &e)| SquaredHinge::weight(s, e)).collect()
+            }
+        };
+        Ok(self.signed(&weights))
+    }
+
+    fn signed(&self, weights: &[f64]) -> Vec<f64> {
+        self.constraints.iter().zip(weights).map(|(c, w)| c.sign() * w).collect()
+    }
+
+    fn violations(&self, measured: &[f64]) -> Result<Vec<f64>> {
         if measured.len() != self.constraints.len() {
             let (expected, got) = (self.constraints.len(), measured.len());
             return Err(Error::Length { what: "measured constraints", expected, got });
         }
-        for (c, &value) in self.constraints.iter().zip(measured) {
-            if !value.is_finite() {
-                return Err(Error::Measured { name: c.name.clone(), value });
+        let pairs = self.constraints.iter().zip(measured);
+        pairs
+            .map(|(c, &value)| {
+                let violation = c.violation(value);
+                if violation.is_finite() {
+                    Ok(violation)
+                } else {
+                    Err(Error::Measured { name: c.name.clone(), value })
+                }
+            })
+            .collect()
+    }
+
+    /// One update from the measured quantities, which may be other estimates than the ones whose gradients are taken
+    /// (a proxy constraint).
+    ///
+    /// # Errors
+    /// The number of values is wrong, one is not finite, or a weight would not be; then nothing has changed.
+    pub fn update(&mut self, measured: &[f64]) -> Result<()> {
+        let violations = self.violations(measured)?;
+        let mut next = self.clone();
+        match &mut next.ascent {
+            Ascent::NuPi { rule, state } => {
+                state.iter_mut().zip(violations).for_each(|(s, e)| rule.step(s, e));
+            }
+            Ascent::AugmentedLagrangian { rule, state } => {
+                state.iter_mut().zip(violations).for_each(|(s, e)| rule.step(s, e));
+            }
+            Ascent::SquaredHinge { rule, state } => {
+                state.iter_mut().zip(violations).for_each(|(s, e)| rule.step(s, e));
             }
         }
-        for ((c, s), &value) in self.constraints.iter().zip(&mut self.state).zip(measured) {
-            self.rule.step(s, c.violation(value));
+        let weights = next.weights();
+        if let Some(i) = weights.iter().position(|weight| !weight.is_finite()) {
+            let (name, value) = (self.constraints[i].name.clone(), measured[i]);
+            return Err(Error::Weight { name, value, weight: weights[i] });
         }
+        *self = next;
         Ok(())
     }
 
     /// How often each multiplier was held at its lower and at its upper limit. The lower limit is ordinary (an
     /// inactive constraint has multiplier 0); the upper one says that the constraint could not be enforced.
     pub fn clamped(&self) -> Vec<Clamped> {
-        self.state.iter().map(|s| s.clamped).collect()
+        match &self.ascent {
+            Ascent::NuPi { state, .. } => state.iter().map(|s| s.clamped).collect(),
+            Ascent::AugmentedLagrangian { state, .. } | Ascent::SquaredHinge { state, .. } => {
+                state.iter().map(|s| s.clamped).collect()
+            }
+        }
     }
 }
 
-/// Number of updates after which a multiplier stood at a limit.
+/// Number of updates after which a multiplier (or a penalty that was to be raised) stood at a limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Clamped {
     /// At the lower limit.
@@ -222,29 +347,68 @@ mod tests {
         }
     }
 
-    #[test]
-    fn restart_continues_exactly() {
-        let rule = NuPi { kp: 0.7, ki: 0.13, nu: 0.4, ..NuPi::default() };
-        let mut whole = Duals::new([at_most("a", 0.3), at_least("b", 0.1)], rule).expect("valid");
-        let measured = |t: u32| [0.3 + (f64::from(t) * 0.7).sin(), 0.1 + (f64::from(t) * 1.3).cos()];
-        let mut parts = whole.clone();
-        for t in 0..50 {
-            whole.update(&measured(t)).expect("finite");
-            let text = serde_json::to_string(&parts).expect("serialises");
-            parts = serde_json::from_str(&text).expect("parses");
-            parts.update(&measured(t)).expect("finite");
-        }
-        assert_eq!(whole, parts);
+    /// One of each rule, with settings that matter.
+    fn rules() -> [Rule; 3] {
+        let penalty = Penalty { rho: 0.3, growth: 1.1, ..Penalty::default() };
+        [
+            NuPi { kp: 0.7, ki: 0.13, nu: 0.4, ..NuPi::default() }.into(),
+            AugmentedLagrangian { penalty, initial: 0.2, upper: Some(3.0) }.into(),
+            SquaredHinge { penalty }.into(),
+        ]
     }
 
     #[test]
-    fn non_finite_measurements_change_nothing() {
-        let mut duals = Duals::new([at_most("kl", 0.1)], NuPi::default()).expect("valid");
-        let before = duals.clone();
-        let message = duals.update(&[f64::NAN]).expect_err("refused").to_string();
-        assert!(message.starts_with("constraint `kl` was measured as NaN"), "{message}");
-        assert_eq!(duals, before);
-        let message = duals.update(&[]).expect_err("refused").to_string();
-        assert!(message.contains("expected 1 elements, got 0"), "{message}");
+    fn restart_continues_exactly() {
+        for rule in rules() {
+            let mut whole = Duals::new([at_most("a", 0.3), at_least("b", 0.1)], rule).expect("valid");
+            let measured = |t: u32| [0.3 + (f64::from(t) * 0.7).sin(), 0.1 + (f64::from(t) * 1.3).cos()];
+            let mut parts = whole.clone();
+            for t in 0..50 {
+                whole.update(&measured(t)).expect("finite");
+                let text = serde_json::to_string(&parts).expect("serialises");
+                parts = serde_json::from_str(&text).expect("parses");
+                parts.update(&measured(t)).expect("finite");
+            }
+            assert_eq!(whole, parts);
+            let bits = |duals: &Duals| duals.weights().into_iter().map(f64::to_bits).collect::<Vec<_>>();
+            assert_eq!(bits(&whole), bits(&parts));
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_changes_nothing() {
+        for rule in rules() {
+            let mut duals = Duals::new([at_most("kl", 0.1)], rule).expect("valid");
+            let before = duals.clone();
+            for (measured, told) in [
+                (f64::NAN, "constraint `kl` was measured as NaN; nothing was updated"),
+                (f64::NEG_INFINITY, "constraint `kl` was measured as -inf"),
+            ] {
+                let message = duals.update(&[measured]).expect_err("refused").to_string();
+                assert!(message.starts_with(told), "{message}");
+                let message = duals.weights_at(&[measured]).expect_err("refused").to_string();
+                assert!(message.starts_with(told), "{message}");
+            }
+            let message = duals.update(&[]).expect_err("refused").to_string();
+            assert!(message.contains("expected 1 elements, got 0"), "{message}");
+            assert_eq!(duals, before);
+        }
+        let penalty = Penalty { rho: 1e9, ..Penalty::default() };
+        let gains = NuPi { kp: 1e9, ..NuPi::default() };
+        let rules: [Rule; 3] = [
+            gains.into(),
+            SquaredHinge { penalty }.into(),
+            AugmentedLagrangian { penalty, ..Default::default() }.into(),
+        ];
+        for rule in rules {
+            let mut duals = Duals::new([at_most("kl", 0.1)], rule).expect("valid");
+            let before = duals.clone();
+            let message = duals.update(&[1e300]).expect_err("refused").to_string();
+            assert!(
+                message.starts_with("the weight of constraint `kl` would be inf after a measurement"),
+                "{message}"
+            );
+            assert_eq!(duals, before);
+        }
     }
 }

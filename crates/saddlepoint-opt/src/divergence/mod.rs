@@ -18,11 +18,15 @@
 //! `alpha` has two parametrisations in print: ours is that of f-DPO (arXiv:2309.16240), in which 0 is the reverse and 1 the
 //! forward KL; TRL's `f_alpha_divergence_coef` is `1 - a`. `alpha` at 1/2 is four times `hellinger`.
 
+mod estimator;
+
 use std::fmt;
 use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use estimator::Estimator;
 
 use crate::{Error, Result};
 
