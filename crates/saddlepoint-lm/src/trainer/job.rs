@@ -56,6 +56,11 @@ impl Part {
         self.examples.is_empty()
     }
 
+    /// The examples, in the order of their file.
+    pub(crate) fn examples(&self) -> &[Example] {
+        &self.examples
+    }
+
     /// The prompts, each once, in the order of the examples.
     pub(super) fn prompts(&self) -> Vec<&[u32]> {
         let mut seen = std::collections::BTreeSet::new();
@@ -173,7 +178,7 @@ impl Job {
     }
 
     /// The policy before its first step.
-    pub(super) fn policy(&self, tether: Option<&Tether>) -> Result<Policy> {
+    pub(crate) fn policy(&self, tether: Option<&Tether>) -> Result<Policy> {
         let mut policy = Policy::new(self.model.shape.clone(), self.setup(tether))?;
         let seed = Seed::new(self.recipe.train.seed);
         match &self.recipe.model.path {
