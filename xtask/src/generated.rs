@@ -6,12 +6,17 @@
 use std::fmt::Write as _;
 
 use anyhow::{Context, Result};
+use saddlepoint_core::reproduce::{Claim, Outcome};
 use saddlepoint_core::{atomic, config};
 use saddlepoint_lm::method::{self, Meta};
 use saddlepoint_lm::recipe::Recipe;
+use saddlepoint_lm::reproduce::{self, Reproduction};
 
 use crate::crates::rank;
 use crate::workspace::{Crate, Workspace};
+
+/// What `saddle reproduce SLUG --json` printed, one line a reproduction.
+const MEASURED: &str = "docs/reproductions.jsonl";
 
 /// A part of a document, as it should be.
 struct Part {
@@ -20,17 +25,23 @@ struct Part {
     text: String,
 }
 
-fn parts(workspace: &Workspace) -> Vec<Part> {
-    vec![
+fn parts(workspace: &Workspace) -> Result<Vec<Part>> {
+    let measured = workspace.text(MEASURED)?;
+    Ok(vec![
         Part { file: "ARCHITECTURE.md", name: "crates", text: crates_table(workspace) },
         Part { file: "README.md", name: "methods", text: methods_table() },
         Part { file: "docs/recipes.md", name: "keys", text: keys_table() },
-    ]
+        Part {
+            file: "docs/reproductions.md",
+            name: "reproductions",
+            text: reproductions(&measured).context(MEASURED)?,
+        },
+    ])
 }
 
 /// Rewrites every part that is not fresh.
 pub(crate) fn write(workspace: &Workspace) -> Result<()> {
-    for part in parts(workspace) {
+    for part in parts(workspace)? {
         let old = workspace.text(part.file)?;
         let new = splice(&old, &part).with_context(|| part.file)?;
         if new != old {
@@ -43,7 +54,7 @@ pub(crate) fn write(workspace: &Workspace) -> Result<()> {
 
 pub(crate) fn problems(workspace: &Workspace) -> Result<Vec<String>> {
     let mut problems = Vec::new();
-    for part in parts(workspace) {
+    for part in parts(workspace)? {
         let old = workspace.text(part.file)?;
         if splice(&old, &part).with_context(|| part.file)? != old {
             problems.push(format!("{}: {} is not fresh; run cargo xtask gen", part.file, part.name));
@@ -63,14 +74,49 @@ fn splice(document: &str, part: &Part) -> Result<String> {
 }
 
 fn methods_table() -> String {
-    let mut text = "| method | family | paper | status | what it does |\n|---|---|---|---|---|\n".to_owned();
+    let mut text =
+        "| method | family | paper | status | reproduction | what it does |\n|---|---|---|---|---|---|\n"
+            .to_owned();
     for meta in method::list() {
         let Meta { name, paper, summary, .. } = meta;
         let [family, status] =
             [format!("{:?}", meta.family), format!("{:?}", meta.status)].map(|word| word.to_lowercase());
-        let _ = writeln!(text, "| `{name}` | {family} | {paper} | {status} | {summary} |");
+        let reproduction =
+            meta.slug.map_or(String::new(), |slug| format!("[`{slug}`](docs/reproductions.md#{slug})"));
+        let _ = writeln!(text, "| `{name}` | {family} | {paper} | {status} | {reproduction} | {summary} |");
     }
     text
+}
+
+/// A section for each reproduction, with the claims as they were last measured.
+fn reproductions(measured: &str) -> Result<String> {
+    let outcomes: Vec<Outcome> = measured.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let mut text = String::new();
+    for Reproduction { slug, title, paper, experiment, seeds, .. } in reproduce::LIST {
+        let outcome = outcomes.iter().find(|outcome| outcome.slug == *slug).with_context(|| {
+            format!("has no line for {slug}: add the one that `saddle reproduce {slug} --json` prints")
+        })?;
+        let held = outcome.claims.iter().filter(|claim| claim.holds).count();
+        let (count, minutes) = (outcome.claims.len(), outcome.seconds / 60.0);
+        let _ = write!(
+            text,
+            "\n## {slug}\n\n{title} ({paper}). {experiment}\n\n{held} of {count} claims hold; {seeds} seeds by default, \
+             {minutes:.1} minutes.\n\n| claim | in the paper | here | 95 % interval | |\n|---|---|---|---|---|\n"
+        );
+        for Claim { claim, paper, measured, interval: [low, high], holds } in &outcome.claims {
+            let [claim, paper] = [claim, paper].map(|text| text.replace('|', "\\|"));
+            let verdict = if *holds { "holds" } else { "**does not hold**" };
+            let interval = format!("[{}, {}]", short(*low), short(*high));
+            let _ = writeln!(text, "| {claim} | {paper} | {} | {interval} | {verdict} |", short(*measured));
+        }
+    }
+    Ok(text)
+}
+
+/// A number with four significant digits.
+fn short(value: f64) -> String {
+    let rounded: f64 = format!("{value:.3e}").parse().expect("a number that was just written");
+    if rounded != 0.0 && rounded.abs() < 1e-4 { format!("{rounded:e}") } else { rounded.to_string() }
 }
 
 /// A table for each section of a recipe.

@@ -112,6 +112,11 @@ pub(crate) fn number(value: f64) -> String {
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
+/// An interval for people.
+pub(crate) fn interval([low, high]: [f64; 2]) -> String {
+    format!("[{}, {}]", number(low), number(high))
+}
+
 /// A path for people: `examples/../runs/a`, as recipes make them, is `runs/a`.
 pub(crate) fn place(path: &Path) -> impl Display {
     let mut short = PathBuf::new();

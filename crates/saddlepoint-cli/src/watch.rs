@@ -13,7 +13,7 @@ use serde_json::{Map, json};
 
 use crate::describe;
 use crate::output::{Output, note, number, place};
-use crate::report;
+use crate::{output, report};
 
 /// Metrics that a line of progress shows, if they are there.
 const SHOWN: [&str; 6] = [
@@ -135,6 +135,5 @@ impl Watch {
 }
 
 fn interval(measured: &Measurement) -> String {
-    let [low, high] = measured.interval.map(number);
-    format!("{} [{low}, {high}]", number(measured.mean))
+    format!("{} {}", number(measured.mean), output::interval(measured.interval))
 }

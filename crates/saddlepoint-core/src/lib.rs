@@ -6,6 +6,8 @@
 //! | [`seed`] | every random stream of a run, derived by name from one number |
 //! | [`run`] | the run directory and its checkpoints |
 //! | [`record`] | `metrics.jsonl`, `events.jsonl` and TensorBoard files of a run |
+//! | [`reproduce`] | a paper's claims, measured and judged |
+//! | [`interval`] | a mean with its confidence interval |
 //! | [`progress`] | a bar on a terminal |
 //! | [`atomic`] | files and folders that are there whole or not at all |
 //! | [`clock`] | the only place that reads a clock |
@@ -18,10 +20,12 @@ pub mod atomic;
 pub mod clock;
 pub mod config;
 mod error;
+pub mod interval;
 pub mod memory;
 pub mod metrics;
 pub mod progress;
 pub mod record;
+pub mod reproduce;
 pub mod run;
 pub mod seed;
 pub mod test;

@@ -10,6 +10,7 @@ mod error;
 pub mod method;
 pub mod model;
 pub mod recipe;
+pub mod reproduce;
 pub mod tether;
 pub mod trainer;
 

@@ -32,9 +32,10 @@ impl Arguments {
         if !output.json() {
             let rows = list.iter().map(|meta| {
                 let line = line(meta);
-                [line.name, &line.family, line.paper, &line.status, meta.summary].map(str::to_owned)
+                let slug = line.slug.unwrap_or_default();
+                [line.name, &line.family, line.paper, &line.status, slug, meta.summary].map(str::to_owned)
             });
-            output.say(table(["name", "family", "paper", "status", "what it does"], rows))?;
+            output.say(table(["name", "family", "paper", "status", "reproduction", "what it does"], rows))?;
         }
         Ok(Verdict::Done)
     }

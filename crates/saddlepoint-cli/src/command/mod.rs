@@ -8,6 +8,7 @@ mod eval;
 mod generate;
 mod methods;
 mod report;
+mod reproduce;
 mod score;
 mod train;
 
@@ -29,6 +30,7 @@ pub(crate) enum Command {
     Methods(methods::Arguments),
     Config(config::Arguments),
     Report(report::Arguments),
+    Reproduce(reproduce::Arguments),
     Bench(bench::Arguments),
 }
 
@@ -45,6 +47,7 @@ impl Command {
             Command::Methods(arguments) => arguments.run(output),
             Command::Config(arguments) => arguments.run(output),
             Command::Report(arguments) => arguments.run(output),
+            Command::Reproduce(arguments) => arguments.run(output),
             Command::Bench(arguments) => arguments.run(output),
         }
     }

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use saddlepoint_core::reproduce::Curve;
+
 use super::axis::Axis;
 use super::escape;
 use crate::output::number;
@@ -18,21 +20,14 @@ const POINTS: usize = 400;
 /// With at least this many points a moving average is drawn over the raw line.
 const SMOOTHED: usize = 60;
 
-/// One named curve: `(step, value)`, steps ascending, values finite.
-#[derive(Debug, Clone)]
-pub(super) struct Curve {
-    /// The metric's name.
-    pub(super) name: String,
-    /// The points.
-    pub(super) points: Vec<(f64, f64)>,
-}
-
-/// A chart of curves over optimizer steps.
+/// A chart of curves, each `(x, value)`.
 #[derive(Debug, Clone)]
 pub(super) struct Chart<'a> {
     /// What is shown.
     pub(super) title: &'a str,
-    /// The curves, at most five.
+    /// What is to the right; optimizer steps if it is not said.
+    pub(super) x: Option<&'a str>,
+    /// The curves, at most six.
     pub(super) curves: Vec<Curve>,
     /// A horizontal line that the curves are held to, with its name.
     pub(super) limit: Option<(f64, &'a str)>,
@@ -45,7 +40,7 @@ pub(super) struct Chart<'a> {
 impl Chart<'_> {
     /// The chart as an HTML figure.
     pub(super) fn render(&self) -> String {
-        let mut captions = Vec::new();
+        let mut captions: Vec<String> = self.x.map(|x| format!("to the right: {x}")).into_iter().collect();
         let curves: Vec<Curve> = self
             .curves
             .iter()
@@ -70,7 +65,7 @@ impl Chart<'_> {
         let y = Axis::new(low - pad, high + pad, log, HEIGHT - BOTTOM, TOP);
 
         let mut svg = String::new();
-        grid(&mut svg, &x, &y);
+        grid(&mut svg, &y, &x, &if self.x.is_some() { x.ticks(5) } else { x.whole_ticks(5) });
         if let Some((value, name)) = self.limit {
             let at = y.place(value);
             // The name stands above the line unless the line is at the top.
@@ -98,17 +93,18 @@ impl Chart<'_> {
             captions.push(format!("strong line: moving average over {} points", 2 * averaged + 1));
         }
         format!(
-            r#"<figure><figcaption><b>{}</b>{}</figcaption><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{}" data-chart="{}">{svg}</svg><p class="note">{}</p></figure>"#,
+            r#"<figure><figcaption><b>{}</b>{}</figcaption><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{}" data-x="{}" data-chart="{}">{svg}</svg><p class="note">{}</p></figure>"#,
             escape(self.title),
             legend(&curves),
             escape(self.title),
+            escape(self.x.unwrap_or("step")),
             escape(&data(&curves, &x, &y)),
             captions.join(" · "),
         )
     }
 }
 
-fn grid(svg: &mut String, x: &Axis, y: &Axis) {
+fn grid(svg: &mut String, y: &Axis, x: &Axis, right: &[(f64, String)]) {
     for (value, label) in y.ticks(4) {
         let at = y.place(value);
         let _ = write!(
@@ -119,11 +115,11 @@ fn grid(svg: &mut String, x: &Axis, y: &Axis) {
             at + 4.0,
         );
     }
-    for (value, label) in x.whole_ticks(5) {
+    for (value, label) in right {
         let _ = write!(
             svg,
             r#"<text x="{:.1}" y="{}" text-anchor="middle">{label}</text>"#,
-            x.place(value),
+            x.place(*value),
             HEIGHT - 8.0,
         );
     }
@@ -205,7 +201,7 @@ mod tests {
     }
 
     fn chart(curve: Curve) -> Chart<'static> {
-        Chart { title: "Loss", curves: vec![curve], limit: None, may_log: true, noisy: true }
+        Chart { title: "Loss", x: None, curves: vec![curve], limit: None, may_log: true, noisy: true }
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod chart;
 mod measure;
 mod page;
 mod panel;
+mod reproduction;
 mod run;
 
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 pub(crate) use measure::Measure;
+pub(crate) use reproduction::{About, write as write_reproduction};
 
 /// File beside the others of a run that says what memory it took.
 pub(crate) const COST: &str = "cost.json";

@@ -22,7 +22,7 @@ for (const svg of document.querySelectorAll("svg[data-chart]")) {
     const nearest = found.reduce((a, b) => Math.abs(b.at[0] - x) < Math.abs(a.at[0] - x) ? b : a);
     layer.replaceChildren();
     add("line", { class: "hair", x1: nearest.at[0], x2: nearest.at[0], y1: 12, y2: svg.viewBox.baseVal.height - 28 });
-    tip.replaceChildren("step " + nearest.text[0]);
+    tip.replaceChildren(svg.dataset.x + "  " + nearest.text[0]);
     found.forEach(({ curve, at, text }, i) => {
       if (Math.abs(at[0] - nearest.at[0]) > 4) return;
       add("circle", { class: "c" + i, cx: at[0], cy: at[1], r: 3.5 });

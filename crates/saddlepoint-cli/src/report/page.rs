@@ -32,6 +32,11 @@ pub(super) fn render(run: &Run) -> String {
     body += &samples(&run.samples);
     body += &cost(&run.cost);
     body += &settings(run);
+    document(&run.name, &body)
+}
+
+/// A self-contained page.
+pub(super) fn document(title: &str, body: &str) -> String {
     format!(
         r#"<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
@@ -42,7 +47,7 @@ pub(super) fn render(run: &Run) -> String {
 <style>{}</style></head>
 <body><main>{body}</main><script>{}</script></body></html>
 "#,
-        escape(&run.name),
+        escape(title),
         include_str!("page.css"),
         include_str!("page.js"),
     )

@@ -1,6 +1,8 @@
 //! Which metrics share a chart, and how each chart is drawn.
 
-use super::chart::{Chart, Curve};
+use saddlepoint_core::reproduce::Curve;
+
+use super::chart::Chart;
 
 /// A chart of the report by the metrics that belong on it.
 struct Panel {
@@ -61,6 +63,7 @@ pub(super) fn charts(curves: &[Curve], budget: Option<f64>) -> (Vec<Chart<'_>>, 
         if !mine.is_empty() {
             known.push(Chart {
                 title: panel.title,
+                x: None,
                 curves: mine,
                 limit: budget.filter(|_| panel.budget).map(|value| (value, "budget")),
                 may_log: panel.may_log,
@@ -81,6 +84,7 @@ pub(super) fn charts(curves: &[Curve], budget: Option<f64>) -> (Vec<Chart<'_>>, 
         .filter(|curve| !trained(&curve.name))
         .map(|curve| Chart {
             title: &curve.name,
+            x: None,
             curves: [Some((*curve).clone()), evaluated(&curve.name)].into_iter().flatten().collect(),
             limit: None,
             may_log: false,

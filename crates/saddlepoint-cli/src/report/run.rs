@@ -7,12 +7,12 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use saddlepoint_core::config;
+use saddlepoint_core::reproduce::Curve;
 use saddlepoint_lm::trainer::Summary;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::chart::Curve;
 use crate::exit::Usage;
 
 /// What the files of a run say.

@@ -32,6 +32,10 @@ fn what_cannot_be_parsed_is_code_2_and_says_what_was_meant() {
         (&["trian"][..], "error: unrecognized subcommand 'trian'"),
         (&["methods", "--jsom"], "error: unexpected argument '--jsom' found"),
         (&["convert", "a", "b", "--dtype", "f64"], "error: invalid value 'f64' for '--dtype <TYPE>'"),
+        (
+            &["reproduce", "lion", "--seeds", "1"],
+            "error: invalid value '1' for '--seeds <N>': 1 is not in 2..",
+        ),
         (&["methods", "--threads", "0"], "error: invalid value '0' for '--threads <N>'"),
         (&[], "Post-train language models"),
     ] {

@@ -23,6 +23,7 @@ use layers::Layers;
 use overlay::Overlay;
 
 pub use keys::{Key, keys};
+pub use overlay::nearest;
 
 /// Reads a configuration: `T::default()`, changed by `file`, changed by the `KEY=VALUE` options in `sets`.
 ///

@@ -152,7 +152,7 @@ impl<'a> Overlay<'a> {
 
 /// The candidate with the fewest slips (insertions, deletions, changes, swaps), if it has at most one in three
 /// letters.
-fn nearest<'n>(name: &str, candidates: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+pub fn nearest<'n>(name: &str, candidates: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     candidates
         .map(|candidate| (strsim::osa_distance(name, candidate), candidate))
         .filter(|(slips, candidate)| {

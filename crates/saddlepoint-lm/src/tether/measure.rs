@@ -1,13 +1,13 @@
 //! The divergence of the policy's own samples as a mean over prompts with a confidence interval.
 
+use saddlepoint_core::interval::Mean;
 use serde::{Deserialize, Serialize};
-use statrs::distribution::{ContinuousCDF, StudentsT};
 
 /// Divergence in nats per sequence.
 ///
-/// Samples of one prompt depend on each other, so the unit of the statistics is the prompt: the interval is
-/// Student's t for the mean over prompts of the mean over each prompt's samples. It rests on the mean of the
-/// prompts being near normal; divergences are skewed, so for few prompts (below about 30) it is too narrow.
+/// Samples of one prompt depend on each other, so the unit of the statistics is the prompt: the interval is that
+/// ([`Mean`]) of the mean over prompts of the mean over each prompt's samples. Divergences are skewed, so for few
+/// prompts (below about 30) it is too narrow.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Measurement {
     /// Mean over prompts.
@@ -101,14 +101,11 @@ impl Measurement {
     pub fn new(samples: &[Sampled]) -> Self {
         let means = prompt_means(samples, |s| s.divergence);
         assert!(means.len() > 1, "an interval needs at least two prompts");
-        let n = means.len() as f64;
         let exact = Spread::of(&means);
-        let Spread { mean, variance } = exact;
-        let t = StudentsT::new(0.0, 1.0, n - 1.0).expect("positive degrees of freedom").inverse_cdf(0.975);
-        let half = t * (variance / n).sqrt();
+        let Mean { value, interval: [low, high] } = Mean::of(&means);
         Self {
-            mean,
-            interval: [(mean - half).max(0.0), mean + half],
+            mean: value,
+            interval: [low.max(0.0), high],
             prompts: means.len(),
             samples: samples.len(),
             tokens: samples.iter().map(|s| s.tokens).sum(),

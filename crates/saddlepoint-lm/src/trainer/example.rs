@@ -8,7 +8,7 @@ use crate::method::Norm;
 
 /// One record of the training data, as ids.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Example {
+pub(crate) enum Example {
     Supervised(Supervised),
     Pair(Pair),
 }
@@ -26,7 +26,7 @@ impl Example {
     }
 
     /// Adds its predictions, sequences and pairs to `norm`.
-    pub(super) fn count(&self, norm: &mut Norm) {
+    pub(crate) fn count(&self, norm: &mut Norm) {
         match self {
             Example::Supervised(s) => {
                 norm.tokens += s.supervised.iter().filter(|&&on| on).count();
@@ -76,13 +76,13 @@ pub(super) fn bound(examples: &[Example], count: usize) -> (usize, usize) {
 
 /// A forest and the rows of each sequence: one a supervised example, two a pair (chosen, rejected).
 #[derive(Debug)]
-pub(super) struct Batch {
-    pub(super) forest: Forest,
-    pub(super) sequences: Vec<Range<usize>>,
+pub(crate) struct Batch {
+    pub(crate) forest: Forest,
+    pub(crate) sequences: Vec<Range<usize>>,
 }
 
 /// Puts examples into one forest. Pairs hang below their prompt, and pairs with the same prompt below one.
-pub(super) fn batch(examples: &[&Example]) -> Batch {
+pub(crate) fn batch(examples: &[&Example]) -> Batch {
     let mut forest = Forest::default();
     let mut sequences: Vec<Range<usize>> = Vec::with_capacity(2 * examples.len());
     let mut placed = vec![None; examples.len()];

@@ -58,6 +58,11 @@ impl Part {
         self.examples.is_empty()
     }
 
+    /// The examples, in the order of their file.
+    pub(crate) fn examples(&self) -> &[Example] {
+        &self.examples
+    }
+
     /// The prompts, each once, in the order of the examples.
     pub(super) fn prompts(&self) -> Vec<&[u32]> {
         let mut seen = std::collections::BTreeSet::new();
@@ -176,7 +181,7 @@ impl Job {
     }
 
     /// The policy before its first step.
-    pub(super) fn policy(&self, setup: Setup) -> Result<Policy> {
+    pub(crate) fn policy(&self, setup: Setup) -> Result<Policy> {
         let mut policy = Policy::new(self.model.shape.clone(), setup)?;
         let seed = Seed::new(self.recipe.train.seed);
         match &self.recipe.model.path {
@@ -212,7 +217,7 @@ impl Job {
         }
     }
 
-    pub(super) fn setup(&self, tether: Option<&Tether>) -> Setup {
+    pub(crate) fn setup(&self, tether: Option<&Tether>) -> Setup {
         let (train, lora) = (&self.recipe.train, &self.recipe.model.lora);
         let mut room = bound(&self.train.examples, train.per_device_train_batch_size);
         let mut need = |(tokens, rows): (usize, usize)| room = (room.0.max(tokens), room.1.max(rows));

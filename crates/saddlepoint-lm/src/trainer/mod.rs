@@ -30,6 +30,7 @@ use saddlepoint_core::config;
 use saddlepoint_core::metrics::Metrics;
 use saddlepoint_core::run::RunDir;
 
+pub(crate) use example::{Batch, Example, batch};
 pub use job::{Job, Part, codec, comparable};
 pub use summary::{Evaluation, SampleSummary, Summary};
 
@@ -126,6 +127,21 @@ pub fn run(recipe: &Recipe, resume: bool, observer: Observer) -> Result<Summary>
             pool.install(|| stages(recipe, resume, observer))
         }
     }
+}
+
+/// The folder of the model that `recipe` trains. It is run unless that has been done, and continued if it was begun; its
+/// folder must hold nothing else.
+///
+/// # Errors
+/// As [`run`].
+pub fn once(recipe: &Recipe, observer: Observer) -> Result<PathBuf> {
+    let dir = &recipe.train.output_dir;
+    if dir.join(SUMMARY).is_file() {
+        observer(&Event::Reused { run_dir: dir });
+    } else {
+        run(recipe, true, observer)?;
+    }
+    Ok(dir.join(MODEL))
 }
 
 /// `recipe` with `model.recipe` replaced by the folder of that recipe's result, which need not be there yet.

@@ -1,0 +1,56 @@
+//! A model that learns step by step from examples, for experiments that look at it between two steps.
+
+use saddlepoint_opt::optimizer::{Optimizer, OptimizerConfig, clip_factor, global_norm};
+
+use crate::engine::{Cotangent, Policy, TensorSpec};
+use crate::method::{Method, Norm, View};
+use crate::trainer::{Batch, Example, batch};
+use crate::{Error, Result};
+
+/// A policy and its optimizer.
+#[derive(Debug)]
+pub(super) struct Learner {
+    pub(super) policy: Policy,
+    pub(super) optimizer: Optimizer,
+}
+
+impl Learner {
+    /// A policy that has its weights, before its first step.
+    pub(super) fn new(mut policy: Policy, optimizer: OptimizerConfig) -> Result<Self> {
+        let tensors: Vec<_> = policy.trainable().tensors.iter().map(TensorSpec::optimized).collect();
+        Ok(Self { optimizer: Optimizer::new(optimizer, &tensors)?, policy })
+    }
+
+    /// One step on `examples` with learning rate `lr` and gradients of at most norm 1; the loss before it.
+    ///
+    /// # Errors
+    /// The loss or the gradient is not finite, or the examples do not fit the policy.
+    pub(super) fn step(&mut self, method: &dyn Method, examples: &[&Example], lr: f64) -> Result<f64> {
+        let mut norm = Norm::default();
+        for example in examples {
+            example.count(&mut norm);
+        }
+        let Batch { forest, sequences } = batch(examples);
+        self.policy.zero_grads();
+        let stats = self.policy.forward(&forest, method.want())?;
+        let view = View { sequences: &sequences, stats: &stats, norm, beta: None };
+        let mut cotangent = Cotangent::default();
+        let means = method.loss(&view, &mut cotangent).means(norm);
+        let loss = means.iter().find(|(name, _)| *name == "loss").map_or(f64::NAN, |(_, loss)| *loss);
+        finite("the loss of an experiment", loss)?;
+        self.policy.backward(&cotangent)?;
+        let trainable = self.policy.trainable();
+        let size = global_norm(trainable.grads);
+        finite("the gradient norm of an experiment", size)?;
+        self.optimizer.update(trainable.params, trainable.grads, lr, clip_factor(size, 1.0))?;
+        Ok(loss)
+    }
+}
+
+fn finite(what: &str, value: f64) -> Result<()> {
+    if value.is_finite() {
+        return Ok(());
+    }
+    let remedy = "the method or the engine is at fault: an experiment's settings are fixed".to_owned();
+    Err(Error::NotFinite { what: what.to_owned(), value, remedy })
+}
