@@ -5,6 +5,7 @@ mod config;
 mod convert;
 mod doctor;
 mod eval;
+mod frontier;
 mod generate;
 mod methods;
 mod report;
@@ -30,6 +31,7 @@ pub(crate) enum Command {
     Methods(methods::Arguments),
     Config(config::Arguments),
     Report(report::Arguments),
+    Frontier(frontier::Arguments),
     Reproduce(reproduce::Arguments),
     Bench(bench::Arguments),
 }
@@ -47,6 +49,7 @@ impl Command {
             Command::Methods(arguments) => arguments.run(output),
             Command::Config(arguments) => arguments.run(output),
             Command::Report(arguments) => arguments.run(output),
+            Command::Frontier(arguments) => arguments.run(output),
             Command::Reproduce(arguments) => arguments.run(output),
             Command::Bench(arguments) => arguments.run(output),
         }

@@ -29,12 +29,27 @@ pub(super) struct Chart<'a> {
     pub(super) x: Option<&'a str>,
     /// The curves, at most six.
     pub(super) curves: Vec<Curve>,
+    /// Points with their intervals, drawn as crosses in the colour of the curve with that index.
+    pub(super) crosses: Vec<Cross>,
     /// A horizontal line that the curves are held to, with its name.
     pub(super) limit: Option<(f64, &'a str)>,
     /// Whether a logarithmic axis may be used; it is, where the values are positive and span a factor of 30.
     pub(super) may_log: bool,
     /// Whether the curve scatters from step to step, so that a moving average helps.
     pub(super) noisy: bool,
+}
+
+/// A point with the intervals of both of its coordinates.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cross {
+    /// Which curve it belongs to.
+    pub(super) curve: usize,
+    /// To the right.
+    pub(super) x: [f64; 2],
+    /// Upwards.
+    pub(super) y: [f64; 2],
+    /// The point.
+    pub(super) at: (f64, f64),
 }
 
 impl Chart<'_> {
@@ -53,8 +68,10 @@ impl Chart<'_> {
                 curve
             })
             .collect();
-        let steps = range(curves.iter().flat_map(|c| c.points.iter().map(|p| p.0)));
+        let steps = curves.iter().flat_map(|c| c.points.iter().map(|p| p.0));
+        let steps = range(steps.chain(self.crosses.iter().flat_map(|cross| cross.x)));
         let values = curves.iter().flat_map(|c| c.points.iter().map(|p| p.1)).chain(self.limit.map(|l| l.0));
+        let values = values.chain(self.crosses.iter().flat_map(|cross| cross.y));
         let (low, high) = range(values);
         let log = self.may_log && low > 0.0 && high / low >= 30.0;
         if log {
@@ -88,6 +105,11 @@ impl Chart<'_> {
             if window > 0 {
                 line(&mut svg, &x, &y, index, &smooth(&curve.points, window), "smooth");
             }
+        }
+        for &Cross { curve, x: [left, right], y: [low, high], at } in &self.crosses {
+            line(&mut svg, &x, &y, curve, &[(left, at.1), (right, at.1)], "bar");
+            line(&mut svg, &x, &y, curve, &[(at.0, low), (at.0, high)], "bar");
+            line(&mut svg, &x, &y, curve, &[at], "");
         }
         if averaged > 0 {
             captions.push(format!("strong line: moving average over {} points", 2 * averaged + 1));
@@ -201,7 +223,15 @@ mod tests {
     }
 
     fn chart(curve: Curve) -> Chart<'static> {
-        Chart { title: "Loss", x: None, curves: vec![curve], limit: None, may_log: true, noisy: true }
+        Chart {
+            title: "Loss",
+            x: None,
+            curves: vec![curve],
+            limit: None,
+            crosses: Vec::new(),
+            may_log: true,
+            noisy: true,
+        }
     }
 
     #[test]

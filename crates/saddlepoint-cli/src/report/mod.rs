@@ -4,6 +4,7 @@
 
 mod axis;
 mod chart;
+mod frontier;
 mod measure;
 mod page;
 mod panel;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+pub(crate) use frontier::{Frontier, Point, read as read_point, write as write_frontier};
 pub(crate) use measure::Measure;
 pub(crate) use reproduction::{About, write as write_reproduction};
 

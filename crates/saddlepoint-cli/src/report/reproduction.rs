@@ -82,6 +82,7 @@ fn chart(figure: &Figure) -> Chart<'_> {
         x: Some(&figure.x),
         curves: figure.curves.clone(),
         limit: figure.limit.as_ref().map(|(value, name)| (*value, name.as_str())),
+        crosses: Vec::new(),
         may_log: true,
         noisy: false,
     }

@@ -3,6 +3,7 @@
 mod ask;
 mod bad_input;
 mod convert;
+mod frontier;
 mod help;
 mod machine_output;
 mod memory;

@@ -172,7 +172,8 @@ fn key(policy: &Policy, parts: [&[Example]; 2]) -> String {
             }
         }
     }
-    digest.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    let half: [u8; 16] = *digest.finalize().first_chunk().expect("32 bytes");
+    format!("{:032x}", u128::from_be_bytes(half))
 }
 
 fn io<'a>(action: &'static str, path: &'a Path) -> impl Fn(std::io::Error) -> Error + 'a {

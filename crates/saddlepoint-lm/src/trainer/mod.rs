@@ -7,6 +7,7 @@
 //! Nothing is printed; an observer is told what happens ([`Event`]).
 
 mod before;
+mod best_of;
 mod cached;
 mod checkpoint;
 mod evaluate;
@@ -30,6 +31,7 @@ use saddlepoint_core::config;
 use saddlepoint_core::metrics::Metrics;
 use saddlepoint_core::run::RunDir;
 
+pub use best_of::BestOf;
 pub(crate) use example::{Batch, Example, batch};
 pub use job::{Job, Part, codec, comparable};
 pub use summary::{Evaluation, SampleSummary, Summary};

@@ -174,7 +174,9 @@ fn log_probabilities_computed_before_training_change_nothing() {
             let sets = [&[method.as_str(), "data.generate.samples=60"], lora, more].concat();
             let mut recipe = held_to(place.path(), &name, "\"initial\"", &sets);
             recipe.tether = recipe.tether.filter(|_| tether);
-            stops.iter().for_each(|&stop| assert!(until(&recipe, stop).is_none(), "interrupted"));
+            for &stop in stops {
+                assert!(until(&recipe, stop).is_none(), "interrupted");
+            }
             quiet(&recipe, !stops.is_empty());
             let run = place.path().join(name);
             let text = |file: &str| fs::read_to_string(run.join(file)).expect("a file");
@@ -203,7 +205,7 @@ fn log_probabilities_computed_before_training_change_nothing() {
         let recipe = held_to(place.path(), name, "\"initial\"", &sets);
         let mut computed = 0;
         run(&recipe, false, &mut |event| {
-            computed += usize::from(matches!(event, Event::Precomputing { .. }))
+            computed += usize::from(matches!(event, Event::Precomputing { .. }));
         })
         .expect("the run ends");
         assert!(fs::read(&files[0]).expect("a file") == whole, "{name}");
