@@ -353,7 +353,7 @@ impl Policy {
         } = self;
         let arena = arena.as_mut().expect("allocated above");
         let batch = prepare(forest, shape, rope);
-        let base = Decoder { kernels: kernels.as_ref(), shape, weights, adapter: None };
+        let base = Decoder { kernels: kernels.as_ref(), shape, weights, copies: None, adapter: None };
         let other = reference.as_ref().unwrap_or(weights);
         if want.reference() {
             let decoder = Decoder { weights: other, ..base };
@@ -408,7 +408,8 @@ impl Policy {
         let arena = arena.as_mut().expect("the forward pass allocated it");
         let d = shape.hidden;
         let batch = prepare(&forest, shape, rope);
-        let decoder = Decoder { kernels: kernels.as_ref(), shape, weights, adapter: adapter.as_ref() };
+        let decoder =
+            Decoder { kernels: kernels.as_ref(), shape, weights, copies: None, adapter: adapter.as_ref() };
         let other = reference.as_ref().unwrap_or(weights);
         let mut gradients =
             Gradients { values: grads, accumulate: !std::mem::take(fresh), full: adapter.is_none() };
@@ -448,6 +449,7 @@ impl Policy {
             kernels: self.kernels.as_ref(),
             shape: &self.shape,
             weights: &self.weights,
+            copies: None,
             adapter: self.adapter.as_ref(),
         }
     }
