@@ -50,10 +50,7 @@ fn what_cannot_be_drawn_is_refused() {
         (&["frontier"][..], "saddle: nothing to draw: give run directories, or --recipe with --sweep\n"),
         (&["frontier", "base"], "saddle: base: has no [tether], so its divergence is not known\n"),
         (&["frontier", "nowhere"], "saddle: nowhere: no config.toml; not a run directory\n"),
-        (
-            &["frontier", "--recipe", "pairs.toml", "--sweep", "5"],
-            "saddle: --sweep 5: write KEY=V1,V2,...\n",
-        ),
+        (&["frontier", "--recipe", "pairs.toml", "--sweep", "5"], "saddle: --sweep 5: write KEY=V1,V2,...\n"),
     ] {
         let ended = place.saddle(arguments);
         assert_eq!((ended.code, ended.stderr.as_str()), (2, message));

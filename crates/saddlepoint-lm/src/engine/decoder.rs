@@ -13,7 +13,8 @@ use std::ops::Range;
 use super::Shape;
 use super::adapter::{Adapter, Projection};
 use super::arena::{Arena, heads};
-use super::kernel::{AttentionPlan, Kernels, Mat, MatMut};
+use super::copies::Copies;
+use super::kernel::{AttentionPlan, Kernels, Mat, MatMut, NarrowWeights, Team};
 use super::weights::Weights;
 
 /// A forest made ready for the layers.
@@ -33,6 +34,8 @@ pub(crate) struct Decoder<'a> {
     pub(crate) kernels: &'a dyn Kernels,
     pub(crate) shape: &'a Shape,
     pub(crate) weights: &'a Weights,
+    /// What is read in place of the matrices' own elements.
+    pub(crate) copies: Option<&'a Copies>,
     pub(crate) adapter: Option<&'a Adapter>,
 }
 
@@ -60,7 +63,13 @@ impl Gradients<'_> {
     }
 }
 
-impl Decoder<'_> {
+impl<'a> Decoder<'a> {
+    /// A matrix as the forward pass reads it.
+    pub(crate) fn matrix(self, range: &Range<usize>) -> NarrowWeights<'a> {
+        let copy = self.copies.and_then(|copies| copies.get(range));
+        copy.unwrap_or_else(|| self.weights.stored(range))
+    }
+
     /// Runs all layers; returns which input slot of the arena holds the result, a row for each token that is read.
     /// `keep` keeps what the backward pass needs; `seen` is shown the rotated `qkv` of each layer.
     pub(crate) fn forward(
@@ -163,7 +172,13 @@ impl Decoder<'_> {
     /// `y (+)= x W^T`.
     fn product(self, y: &mut [f32], out: usize, x: &[f32], input: usize, w: &Range<usize>, accumulate: bool) {
         let n = x.len() / input;
-        let w = self.weights.mat(w, input);
+        let w = match self.matrix(w) {
+            NarrowWeights::F32(w) => Mat::new(w, out, input),
+            NarrowWeights::Bf16(w) => Mat::bf16(w, out, input),
+            w @ NarrowWeights::Int8(_) => {
+                return Team::lead(|team| self.kernels.narrow(team, w, x, n, y, accumulate));
+            }
+        };
         self.kernels.matmul(MatMut::new(y, n, out), Mat::new(x, n, input), w.t(), 1.0, accumulate);
     }
 

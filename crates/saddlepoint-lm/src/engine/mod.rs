@@ -6,6 +6,7 @@
 mod adapter;
 mod aligned;
 mod arena;
+mod copies;
 mod decode;
 mod decoder;
 mod forest;

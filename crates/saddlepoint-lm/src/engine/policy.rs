@@ -268,7 +268,7 @@ impl Policy {
         let Self { follower, adapter, reference, weights, .. } = self;
         match (follower, adapter) {
             (Some(follower), Some(adapter)) => Some((&mut follower.params, &adapter.params)),
-            _ => Some((reference.as_mut()?.trainable().0, weights.full()?)),
+            _ => Some((reference.as_mut()?.trainable().0, weights.trainable().0)),
         }
     }
 
@@ -472,7 +472,7 @@ impl Policy {
             ..
         } = self;
         let arena = arena.as_mut().expect("allocated above");
-        let base = Decoder { kernels: kernels.as_ref(), shape, weights, adapter: None };
+        let base = Decoder { kernels: kernels.as_ref(), shape, weights, copies: None, adapter: None };
         let other = reference.as_ref().unwrap_or(weights);
         if want.reference() {
             let batch = prepare(views.reference, shape, reference_rope);
@@ -529,7 +529,8 @@ impl Policy {
         let arena = arena.as_mut().expect("the forward pass allocated it");
         let d = shape.hidden;
         let batch = prepare(&forest, shape, rope);
-        let decoder = Decoder { kernels: kernels.as_ref(), shape, weights, adapter: adapter.as_ref() };
+        let decoder =
+            Decoder { kernels: kernels.as_ref(), shape, weights, copies: None, adapter: adapter.as_ref() };
         let other = reference.as_ref().unwrap_or(weights);
         let mut gradients =
             Gradients { values: grads, accumulate: !std::mem::take(fresh), full: adapter.is_none() };
@@ -569,6 +570,7 @@ impl Policy {
             kernels: self.kernels.as_ref(),
             shape: &self.shape,
             weights: &self.weights,
+            copies: None,
             adapter: self.adapter.as_ref(),
         }
     }

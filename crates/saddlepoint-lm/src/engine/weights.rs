@@ -6,7 +6,7 @@ use std::ops::Range;
 use half::bf16;
 use rayon::prelude::*;
 
-use super::kernel::Mat;
+use super::kernel::{Mat, NarrowWeights};
 use super::{Shape, TensorSpec, WeightSource};
 use crate::Result;
 
@@ -170,6 +170,14 @@ impl Weights {
         }
     }
 
+    /// Matrix elements as stored.
+    pub(crate) fn stored(&self, range: &Range<usize>) -> NarrowWeights<'_> {
+        match &self.store {
+            Store::F32(all) => NarrowWeights::F32(&all[range.clone()]),
+            Store::Bf16 { matrices, .. } => NarrowWeights::Bf16(&matrices[range.clone()]),
+        }
+    }
+
     /// A matrix `[rows, columns]`, as stored.
     pub(crate) fn mat(&self, range: &Range<usize>, columns: usize) -> Mat<'_> {
         let rows = range.len() / columns;
@@ -203,27 +211,11 @@ impl Weights {
         }
     }
 
-    /// All parameters, where they are stored as `f32`.
-    pub(crate) fn full(&self) -> Option<&[f32]> {
-        match &self.store {
-            Store::F32(all) => Some(all),
-            Store::Bf16 { .. } => None,
-        }
-    }
-
     /// All parameters, for the optimizer, and where each tensor lies.
     pub(crate) fn trainable(&mut self) -> (&mut [f32], &[TensorSpec]) {
         match &mut self.store {
             Store::F32(all) => (all, &self.specs),
             Store::Bf16 { .. } => unreachable!("weights that are trained are stored as f32"),
-        }
-    }
-
-    /// Matrix elements as stored in bf16, if they are.
-    pub(crate) fn narrow(&self, range: &Range<usize>) -> Option<&[bf16]> {
-        match &self.store {
-            Store::F32(_) => None,
-            Store::Bf16 { matrices, .. } => Some(&matrices[range.clone()]),
         }
     }
 }

@@ -170,6 +170,36 @@ fn narrower_weights_stay_close() {
 }
 
 #[test]
+fn a_prompt_is_computed_with_the_weights_of_what_follows_it() {
+    let model = ModelFolder::open(&folder("llama/policy")).expect("a model");
+    let mut policy =
+        Policy::new(model.shape.clone(), setup(Some(LoraConfig::default()), false)).expect("a policy");
+    policy.load(model.source()).expect("weights");
+    policy.init_adapter(&mut Seed::new(3).stream("adapter", &[]));
+    for (i, v) in policy.trainable().params.iter_mut().enumerate() {
+        *v += (i % 7) as f32 * 0.01 - 0.03;
+    }
+    let draw = |ids: &[u32], max_new_tokens, weights| {
+        let config =
+            GenerateConfig { max_new_tokens, temperature: 0.0, weights, ..GenerateConfig::default() };
+        let asked = [Prompt { ids: ids.to_vec(), samples: 1 }];
+        Generator::new(&policy, config)
+            .expect("a generator")
+            .run(&asked, Seed::new(1), &mut |_| ControlFlow::Continue(()))
+            .expect("samples")
+            .remove(0)
+    };
+    for weights in [Weights::F32, Weights::Bf16, Weights::Int8] {
+        let whole = draw(&[5, 6, 7, 8], 9, weights);
+        let rest = draw(&[[5, 6, 7, 8].as_slice(), &whole.ids[..5]].concat(), 4, weights);
+        assert_eq!(rest.ids, whole.ids[5..]);
+        for (a, b) in rest.logps.iter().zip(&whole.logps[5..]) {
+            assert!((a - b).abs() < 1e-5, "{weights:?}: {a} after a prompt, {b} after a sample");
+        }
+    }
+}
+
+#[test]
 fn what_does_not_fit_is_refused_by_name() {
     let mut policy = policy("llama", false);
     let message = |result: saddlepoint_lm::Result<_>| {

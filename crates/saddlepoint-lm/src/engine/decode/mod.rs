@@ -4,7 +4,6 @@
 mod cache;
 mod sampler;
 mod step;
-mod weights;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
@@ -16,13 +15,14 @@ use saddlepoint_core::seed::Seed;
 use self::cache::{Prefix, Sequence};
 use self::sampler::Sampler;
 use self::step::Step;
-use self::weights::DecodeWeights;
 use super::arena::{Arena, Room};
+use super::copies::Copies;
+use super::decoder::Decoder;
 use super::kernel::Team;
 use super::{LoraConfig, Policy, Shape};
 use crate::{Error, Result};
 
-/// The type in which decoding reads the weights.
+/// The type in which sampling reads the weights, for the prompts as for what follows them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Weights {
     /// As the policy holds them.
@@ -148,7 +148,7 @@ pub struct TokenEvent {
 pub struct Generator<'a> {
     policy: &'a Policy,
     config: GenerateConfig,
-    weights: DecodeWeights<'a>,
+    copies: Copies,
 }
 
 /// A sequence in the batch.
@@ -183,7 +183,8 @@ impl<'a> Generator<'a> {
     /// A setting is outside its range; the message names it.
     pub fn new(policy: &'a Policy, config: GenerateConfig) -> Result<Self> {
         config.check()?;
-        Ok(Self { policy, weights: DecodeWeights::new(policy.decoder(), config.weights), config })
+        let copies = Copies::new(policy.decoder().weights, policy.shape(), config.weights);
+        Ok(Self { policy, config, copies })
     }
 
     /// Draws all samples, in the order of prompts and indices; `on_token` sees tokens as they come and may end a
@@ -206,10 +207,11 @@ impl<'a> Generator<'a> {
                 });
             }
         }
-        let decoder = self.policy.decoder();
-        let decoder =
-            if self.config.adapter { decoder } else { super::decoder::Decoder { adapter: None, ..decoder } };
-        let mut step = Step::new(decoder, &self.weights, self.policy.rope());
+        let mut decoder = Decoder { copies: Some(&self.copies), ..self.policy.decoder() };
+        if !self.config.adapter {
+            decoder.adapter = None;
+        }
+        let mut step = Step::new(decoder, self.policy.rope());
         let sampler = Sampler::new(&self.config);
         let mut queue: VecDeque<_> = prompts
             .iter()

@@ -14,21 +14,19 @@ use super::super::rope::RopeTable;
 use super::Active;
 use super::cache::{Prefix, Sequence};
 use super::sampler::Sampler;
-use super::weights::DecodeWeights;
 
 /// The model and its work buffers.
 #[derive(Debug)]
 pub(super) struct Step<'a> {
     decoder: Decoder<'a>,
-    weights: &'a DecodeWeights<'a>,
     rope: RopeTable,
     arena: Option<Arena>,
     logits: Vec<f32>,
 }
 
 impl<'a> Step<'a> {
-    pub(super) fn new(decoder: Decoder<'a>, weights: &'a DecodeWeights<'a>, rope: RopeTable) -> Self {
-        Self { decoder, weights, rope, arena: None, logits: Vec::new() }
+    pub(super) fn new(decoder: Decoder<'a>, rope: RopeTable) -> Self {
+        Self { decoder, rope, arena: None, logits: Vec::new() }
     }
 
     /// Computes prompts, each a tree of its own. The values of one do not depend on the others: every product
@@ -142,7 +140,7 @@ impl<'a> Step<'a> {
         let mut inv_qk = vec![0.0; m * (shape.heads + shape.kv_heads)];
         for (layer, places) in weights.places.layers.iter().enumerate() {
             kernels.rms_norm(&x, &weights.vector(&places.norm1), shape.norm_eps, &mut h, &mut inv);
-            kernels.narrow(team, self.weights.matrix(&places.qkv), &h, m, &mut qkv, false);
+            kernels.narrow(team, self.decoder.matrix(&places.qkv), &h, m, &mut qkv, false);
             if let Some(bias) = &places.bias {
                 kernels.add_bias(&mut qkv, &weights.vector(bias));
             }
@@ -162,13 +160,13 @@ impl<'a> Step<'a> {
                     attend(shape.head_dim, query, sequence.parts(layer, head), out);
                 }
             });
-            kernels.narrow(team, self.weights.matrix(&places.o), &attended, m, &mut x, true);
+            kernels.narrow(team, self.decoder.matrix(&places.o), &attended, m, &mut x, true);
             self.adapt(team, layer, Projection::O, &attended, m, &mut x);
             kernels.rms_norm(&x, &weights.vector(&places.norm2), shape.norm_eps, &mut h, &mut inv);
-            kernels.narrow(team, self.weights.matrix(&places.gate_up), &h, m, &mut gate_up, false);
+            kernels.narrow(team, self.decoder.matrix(&places.gate_up), &h, m, &mut gate_up, false);
             self.adapt(team, layer, Projection::GateUp, &h, m, &mut gate_up);
             kernels.swiglu(&gate_up, ffn, &mut act);
-            kernels.narrow(team, self.weights.matrix(&places.down), &act, m, &mut x, true);
+            kernels.narrow(team, self.decoder.matrix(&places.down), &act, m, &mut x, true);
             self.adapt(team, layer, Projection::Down, &act, m, &mut x);
         }
         sequences.into_iter().for_each(Sequence::advance);
@@ -186,7 +184,7 @@ impl<'a> Step<'a> {
     ) -> Vec<(u32, f64)> {
         let m = active.len();
         let vocab = self.decoder.shape.vocab;
-        let head = self.weights.matrix(&self.decoder.weights.places.head);
+        let head = self.decoder.matrix(&self.decoder.weights.places.head);
         self.logits.resize(m * vocab, 0.0);
         self.decoder.kernels.narrow(team, head, hidden, m, &mut self.logits, false);
         let mut draws = vec![(0, 0.0); m];

@@ -134,8 +134,8 @@ pub trait Kernels: Debug + Send + Sync {
         cotangents: &[RowCotangent],
     );
 
-    /// `out[m, n] (+)= sum_k w[n, k] x[m, k]` for few rows `m`: bound by reading `w` once. A row's result
-    /// does not depend on how many other rows there are.
+    /// `out[m, n] (+)= sum_k w[n, k] x[m, k]` for few rows `m`, or any number with 8-bit weights: `w` is read
+    /// once. A row's result does not depend on how many other rows there are.
     fn narrow(
         &self,
         team: &Team<'_>,

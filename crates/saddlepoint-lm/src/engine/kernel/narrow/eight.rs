@@ -4,11 +4,12 @@
 //! that no sum of `k` products leaves 32 bits: `127 k top < 2^31`. For `k` up to 8,192 there are at least 4,000 levels
 //! where the weights have 255.
 
-use pulp::{Arch, Scalar, Simd, WithSimd};
+use pulp::{Arch, NullaryFnOnce, Scalar, Simd, WithSimd};
 use rayon::prelude::*;
 use saddlepoint_opt::simd::vectorized;
 
 use super::super::lanes::{magnitude, prefetch_second};
+use super::super::team::Team;
 use super::{AHEAD, groups};
 
 /// Rows of a panel.
@@ -107,10 +108,21 @@ impl Integers for Scalar {
 mod x86 {
     use std::arch::x86_64::{__m256i, __m512i};
 
-    use pulp::cast;
     use pulp::x86::{V3, V4};
+    use pulp::{cast, simd_type};
 
     use super::{Integers, PANEL};
+
+    simd_type! {
+        /// AVX-512 with the instruction that [`Integers::add`] is as a whole; the compiler takes it where it may.
+        pub(super) struct Vnni {
+            avx512f: "avx512f",
+            avx512bw: "avx512bw",
+            avx512dq: "avx512dq",
+            avx512vl: "avx512vl",
+            avx512vnni: "avx512vnni",
+        }
+    }
 
     impl Integers for V3 {
         const ROWS: usize = 8;
@@ -180,35 +192,48 @@ mod x86 {
 /// The rounded rows of `x`.
 pub(super) struct Inputs {
     pairs: usize,
-    /// What a level is, for each row.
-    scales: Vec<f32>,
     groups: Vec<Group>,
 }
 
-/// One to eight rows: `[pairs, rows]`.
+/// One to eight rows.
+#[derive(Default)]
 struct Group {
     first: usize,
     rows: usize,
+    /// `[pairs, rows]`
     pairs: Vec<i32>,
+    /// What a level is, for each row.
+    scales: Vec<f32>,
 }
 
 impl Inputs {
-    pub(super) fn new(x: &[f32], k: usize) -> Self {
+    pub(super) fn new(team: &Team<'_>, x: &[f32], k: usize) -> Self {
         // Sixteen accumulators leave AVX-512 its other registers for what they take in, eight do so for AVX2.
         let widest = if Arch::new().dispatch(Bits) == 512 { 8 } else { 4 };
         let top = (i32::MAX / 127 / k as i32).min(i16::MAX.into()) as f32;
-        let (mut scales, mut levels) = (Vec::with_capacity(x.len() / k), vec![0; k.next_multiple_of(2)]);
-        let groups = groups(x.len() / k, widest).map(|(first, rows)| {
-            let mut pairs = vec![0; levels.len() / 2 * rows];
-            for (row, x) in x[first * k..].chunks_exact(k).take(rows).enumerate() {
-                scales.push(round(x, top, &mut levels));
-                for (pairs, pair) in pairs.chunks_exact_mut(rows).zip(levels.chunks_exact(2)) {
-                    pairs[row] = i32::from(pair[0]) & 0xffff | i32::from(pair[1]) << 16;
-                }
-            }
-            Group { first, rows, pairs }
+        let cut: Vec<_> = groups(x.len() / k, widest).collect();
+        let mut groups: Vec<_> = cut.iter().map(|_| Group::default()).collect();
+        team.share(groups.iter_mut().zip(cut), |_, (group, (first, rows))| {
+            *group = Group::new(&x[first * k..(first + rows) * k], first, rows, top);
         });
-        Self { groups: groups.collect(), pairs: k.div_ceil(2), scales }
+        Self { pairs: k.div_ceil(2), groups }
+    }
+}
+
+impl Group {
+    fn new(x: &[f32], first: usize, rows: usize, top: f32) -> Self {
+        let k = x.len() / rows;
+        let mut levels = vec![0; k.next_multiple_of(2)];
+        let mut pairs = vec![0; levels.len() / 2 * rows];
+        let scale = |(row, x): (usize, _)| {
+            let scale = round(x, top, &mut levels);
+            for (pairs, pair) in pairs.chunks_exact_mut(rows).zip(levels.chunks_exact(2)) {
+                pairs[row] = i32::from(pair[0]) & 0xffff | i32::from(pair[1]) << 16;
+            }
+            scale
+        };
+        let scales = x.chunks_exact(k).enumerate().map(scale).collect();
+        Self { first, rows, pairs, scales }
     }
 }
 
@@ -253,7 +278,10 @@ pub(super) fn product(
     let piece = Piece { w, first, inputs, out, accumulate };
     match arch {
         #[cfg(target_arch = "x86_64")]
-        Arch::V4(simd) => arch.dispatch(With(simd, piece)),
+        Arch::V4(simd) => match x86::Vnni::try_new() {
+            Some(vnni) => vnni.vectorize(With(simd, piece)),
+            None => arch.dispatch(With(simd, piece)),
+        },
         #[cfg(target_arch = "x86_64")]
         Arch::V3(simd) => arch.dispatch(With(simd, piece)),
         _ => arch.dispatch(With(Scalar::new(), piece)),
@@ -263,11 +291,11 @@ pub(super) fn product(
 /// A piece with the instructions to compute it.
 struct With<'a, 'b, I>(I, Piece<'a, 'b>);
 
-impl<I: Integers> WithSimd for With<'_, '_, I> {
+impl<I: Integers> NullaryFnOnce for With<'_, '_, I> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(mut self, _: S) {
+    fn call(mut self) {
         self.1.run(self.0);
     }
 }
@@ -284,8 +312,8 @@ struct Piece<'a, 'b> {
 impl Piece<'_, '_> {
     #[inline(always)]
     fn run<I: Integers>(&mut self, simd: I) {
-        for group in &self.inputs.groups {
-            for row in (0..self.out[0].len()).step_by(PANEL) {
+        for row in (0..self.out[0].len()).step_by(PANEL) {
+            for group in &self.inputs.groups {
                 match group.rows {
                     8 => self.panel::<I, 8>(simd, row, group),
                     4 => self.panel::<I, 4>(simd, row, group),
@@ -329,7 +357,7 @@ impl Piece<'_, '_> {
                     let out = &mut self.out[input][row..][at.min(end)..end];
                     let scales = &self.w.scales[from + at..];
                     for ((o, &sum), &scale) in out.iter_mut().zip(&read).zip(scales) {
-                        let value = sum as f32 * (scale * self.inputs.scales[input]);
+                        let value = sum as f32 * (scale * group.scales[m]);
                         *o = if self.accumulate { *o + value } else { value };
                     }
                 }
@@ -348,7 +376,7 @@ mod tests {
         let w: Vec<f32> = (0..n * k).map(|i| ((i * 89) % 255) as f32 - 127.3).collect();
         let w = Quantized::new(&w, k);
         let x: Vec<f32> = (0..m * k).map(|i| ((i * 37) % 101) as f32 - 49.7).collect();
-        let inputs = Inputs::new(&x, k);
+        let inputs = Team::lead(|team| Inputs::new(team, &x, k));
         let run = |run: &dyn Fn(&mut Piece<'_, '_>)| {
             let mut out = vec![0.0f32; n * m];
             let mut rows: Vec<&mut [f32]> = out.chunks_exact_mut(n).collect();
@@ -365,6 +393,12 @@ mod tests {
             if let Some(simd) = V4::try_new() {
                 assert_eq!(run(&|piece| piece.run(simd)), scalar);
             }
+            assert_eq!(
+                run(&|Piece { w, first, inputs, out, accumulate }| {
+                    product(w, *first, inputs, out, *accumulate);
+                }),
+                scalar
+            );
         }
         assert!(scalar.iter().any(|&bits| bits != 0));
     }
@@ -372,7 +406,7 @@ mod tests {
     #[test]
     fn the_largest_sum_fits_and_what_is_no_number_stays_none() {
         for k in [1, 3, 576, 100_000] {
-            let inputs = Inputs::new(&vec![-1e30; k], k);
+            let inputs = Team::lead(|team| Inputs::new(team, &vec![-1e30; k], k));
             let mut out = [0.0];
             product(&Quantized::new(&vec![-127.0; k], k), 0, &inputs, &mut [&mut out[..]], false);
             assert!((f64::from(out[0]) / (127e30 * k as f64) - 1.0).abs() < 1e-6, "{k} inputs: {}", out[0]);
@@ -380,7 +414,7 @@ mod tests {
         for bad in [f32::NAN, f32::INFINITY] {
             let mut out = [0.0];
             let x = [[1.0; 39].as_slice(), &[bad]].concat();
-            let inputs = Inputs::new(&x, 40);
+            let inputs = Team::lead(|team| Inputs::new(team, &x, 40));
             product(&Quantized::new(&[1.0; 40], 40), 0, &inputs, &mut [&mut out[..]], false);
             assert!(out[0].is_nan());
         }

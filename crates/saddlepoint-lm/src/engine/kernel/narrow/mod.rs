@@ -1,4 +1,5 @@
-//! Products with few rows, as decoding makes them: bound by reading the weights once.
+//! Products with few rows, as decoding makes them: bound by reading the weights once. Those with 8-bit weights may have
+//! many: the rows of a prompt.
 //!
 //! Weights keep the `[out, in]` layout of the files and are widened in registers. Every output is summed in the same
 //! order however many rows there are.
@@ -63,7 +64,7 @@ pub(crate) fn narrow(
             });
         }
         NarrowWeights::Int8(w) => {
-            let inputs = eight::Inputs::new(x, k);
+            let inputs = eight::Inputs::new(team, x, k);
             team.share(parts.chunks_mut(m), |piece, out| {
                 eight::product(w, piece * step, &inputs, out, accumulate);
             });
