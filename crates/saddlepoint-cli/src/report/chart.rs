@@ -138,12 +138,11 @@ fn grid(svg: &mut String, y: &Axis, x: &Axis, right: &[(f64, String)]) {
         );
     }
     for (value, label) in right {
-        let _ = write!(
-            svg,
-            r#"<text x="{:.1}" y="{}" text-anchor="middle">{label}</text>"#,
-            x.place(*value),
-            HEIGHT - 8.0,
-        );
+        let at = x.place(*value);
+        // A label in the middle of the last tick would be cut at the edge.
+        let anchor = if at > WIDTH - 2.0 * RIGHT { "end" } else { "middle" };
+        let _ =
+            write!(svg, r#"<text x="{at:.1}" y="{}" text-anchor="{anchor}">{label}</text>"#, HEIGHT - 8.0);
     }
 }
 

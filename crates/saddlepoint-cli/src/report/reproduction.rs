@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn a_claim_that_does_not_hold_is_said_as_plainly_as_one_that_does() {
         let claims = vec![
-            Claim::mean("entropy <b>, nats", "rises", &[0.1, 0.2, 0.3], Bound::Above(0.0)),
+            Claim::mean("entropy <b>, nats", "rises", &[0.2, 0.25, 0.3], Bound::Above(0.0)),
             Claim::never("outside the box", "never", 3),
         ];
         let curve = Curve { name: "jsd".into(), points: vec![(0.5, 1.0), (0.7, 2.0)] };

@@ -54,7 +54,7 @@ pub const META: Meta = Meta {
     input: Input::Pairs,
     paper: "arXiv:2309.16240",
     status: Status::Preview,
-    slug: None,
+    slug: Some("f-dpo"),
     summary: "DPO under any divergence that keeps the support",
     learning_rate: 1e-6,
 };

@@ -3,8 +3,11 @@
 //! The experiment of a file takes what the paper is about (a method, a loss, an update) as an argument, so that a test can
 //! run it with a corrupted one and see a claim fail.
 
+mod base;
+mod f_dpo;
 mod learner;
 mod lion;
+mod two_digits;
 
 use saddlepoint_core::reproduce;
 
@@ -14,13 +17,29 @@ use crate::Error;
 pub type Reproduction = reproduce::Reproduction<Error>;
 
 /// Every reproduction in this crate.
-pub const LIST: &[&Reproduction] = &[&lion::REPRODUCTION];
+pub const LIST: &[&Reproduction] = &[&f_dpo::REPRODUCTION, &lion::REPRODUCTION];
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::method::{self, Status};
+
+    /// Methods whose papers' claims are to be measured before they are called stable.
+    const TO_REPRODUCE: [&str; 5] = ["f-dpo", "tdpo", "hypo", "longpo", "implicit-reward"];
+
+    #[test]
+    fn a_method_names_a_reproduction_that_there_is_and_is_stable_only_with_it() {
+        for meta in method::list() {
+            if let Some(slug) = meta.slug {
+                assert!(LIST.iter().any(|each| each.slug == slug), "{}: no reproduction {slug}", meta.name);
+            } else {
+                let promised = meta.status == Status::Stable && TO_REPRODUCE.contains(&meta.name);
+                assert!(!promised, "{} is stable without a reproduction", meta.name);
+            }
+        }
+    }
 
     #[test]
     fn every_reproduction_has_a_name_of_its_own_and_seeds_enough_for_an_interval() {

@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     fn failed(make: Make) -> Vec<String> {
-        let claims = quadratic::findings(2, &quadratic::TINY, make, &mut |_, _, _| ()).expect("runs").claims;
+        let claims = quadratic::findings(5, &quadratic::TINY, make, &mut |_, _, _| ()).expect("runs").claims;
         claims.into_iter().filter(|claim| !claim.holds).map(|claim| claim.claim).collect()
     }
 
@@ -114,13 +114,16 @@ mod tests {
         let held = |config| -> Vec<Claim> {
             language::findings(2, &language::TINY, config, &mut |_, _, _| ()).expect("runs").claims
         };
-        let holds = |claims: &[Claim], part: &str| {
-            claims.iter().find(|claim| claim.claim.contains(part)).expect("a claim").holds
+        // Two seeds are too few for an interval: what was measured is compared.
+        let measured = |claims: &[Claim], part: &str| {
+            claims.iter().find(|claim| claim.claim.contains(part)).expect("a claim").measured
         };
-        let lion = held(language::LION);
-        let free = held(LionConfig { weight_decay: 0.0, ..language::LION });
-        for part in ["at the end with Lion", "product of (1 - eλ)"] {
-            assert!(holds(&lion, part) && !holds(&free, part), "{part}: {lion:?} {free:?}");
+        let (lion, free) = (held(language::LION), held(LionConfig { weight_decay: 0.0, ..language::LION }));
+        for (part, most) in [("at the end with Lion", 1.01), ("product of (1 - eλ)", 0.0)] {
+            assert!(
+                measured(&lion, part) <= most && measured(&free, part) > most,
+                "{part}: {lion:?} {free:?}"
+            );
         }
     }
 }

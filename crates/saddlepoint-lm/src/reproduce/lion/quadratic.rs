@@ -25,7 +25,7 @@ pub(super) struct Size {
 pub(super) const DEFAULT: Size = Size { unknowns: 20, rates: &[4e-3, 2e-3, 1e-3, 5e-4], steps: 20_000 };
 pub(super) const FULL: Size = Size { unknowns: 100, rates: &[4e-3, 2e-3, 1e-3, 5e-4, 2.5e-4], steps: 60_000 };
 #[cfg(test)]
-pub(super) const TINY: Size = Size { unknowns: 5, rates: &[4e-3, 2e-3, 1e-3], steps: 8_000 };
+pub(super) const TINY: Size = Size { unknowns: 12, rates: &[4e-3, 2e-3, 1e-3], steps: 12_000 };
 
 const LAMBDA: f64 = 0.8;
 /// Learning rate of the runs in which single steps are looked at.

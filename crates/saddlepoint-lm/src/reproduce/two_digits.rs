@@ -1,0 +1,253 @@
+//! A task whose completions can all be enumerated: `4,9,2,7=` is continued by two of its digits, such as `97`.
+//!
+//! Every draw of two digits of the prompt is acceptable, and the model that experiments start from draws them evenly. A
+//! gold reward prefers large digits, and preferences follow it by the model of Bradley and Terry. With the hundred
+//! completions of two digits, entropy, divergence, expected reward and accuracy are sums, not samples.
+
+use std::path::Path;
+
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use saddlepoint_core::reproduce::Observer;
+use saddlepoint_core::seed::Seed;
+use serde_json::json;
+
+use super::base::Base;
+use crate::Result;
+use crate::data::generate::Task;
+use crate::data::{Pair, Tokenizer};
+use crate::engine::{Forest, Policy, Reference, Row, Setup, Storage, Want};
+use crate::model::ModelFolder;
+use crate::trainer::Example;
+
+/// Digits of a prompt.
+type Digits = [u32; 4];
+
+/// Difference of the sum of the two digits that makes a preference e : 1.
+const SCALE: f64 = 3.0;
+/// Completions of two digits, `10 first + second`.
+const COMPLETIONS: usize = 100;
+
+/// The model that draws evenly.
+fn base(width: usize, steps: usize) -> Base {
+    let mut rng = Seed::new(0).stream("reproduce/two-digits/corpus", &[]);
+    let mut corpus = String::new();
+    for _ in 0..64 * steps {
+        let digits = draw(&mut rng);
+        let completion = text(acceptable(digits, &mut rng));
+        corpus += &json!({ "prompt": prompt(digits), "completion": completion }).to_string();
+        corpus.push('\n');
+    }
+    let tokenizer = String::from_utf8(Task::Largest.tokenizer_json()).expect("JSON is UTF-8");
+    let recipe = format!(
+        "[model]\nnew = {{ hidden_size = {width}, intermediate_size = {}, num_hidden_layers = 2, \
+         num_attention_heads = 4, num_key_value_heads = 2, tokenizer = \"tokenizer.json\" }}\n\
+         [data]\npath = \"corpus.jsonl\"\n\
+         [method]\nname = \"sft\"\n[optimizer]\nlearning_rate = 3e-3\n\
+         [train]\nper_device_train_batch_size = 64\nmax_steps = {steps}\nlr_scheduler_type = \"cosine\"\n\
+         warmup_steps = 20\nsave_total_limit = 1\nsample_prompts = 0\n",
+        3 * width,
+    );
+    let files = vec![
+        ("corpus.jsonl", corpus),
+        ("tokenizer.json", tokenizer),
+        ("tokenizer_config.json", Task::Largest.tokenizer_config().to_string()),
+    ];
+    Base { recipe, files }
+}
+
+/// The task with the model that experiments start from.
+pub(super) struct TwoDigits {
+    model: ModelFolder,
+    tokenizer: Tokenizer,
+    end: u32,
+}
+
+impl TwoDigits {
+    /// Trains the model, of this width and for this many steps, unless it is in `cache`.
+    ///
+    /// # Errors
+    /// As [`Base::trained`].
+    pub(super) fn open(cache: &Path, width: usize, steps: usize, observer: Observer) -> Result<Self> {
+        let model = ModelFolder::open(&base(width, steps).trained(cache, observer)?)?;
+        let tokenizer = Tokenizer::from_bytes(Path::new("tokenizer.json"), model.tokenizer_json())?;
+        let end = model.eos_ids()[0];
+        Ok(Self { model, tokenizer, end })
+    }
+
+    /// The model, with itself as the reference, for batches of up to `pairs` pairs and `prompts` prompts at once.
+    ///
+    /// # Errors
+    /// The weights cannot be read.
+    pub(super) fn policy(&self, pairs: usize, prompts: usize) -> Result<Policy> {
+        let setup = Setup {
+            lora: None,
+            frozen: Storage::F32,
+            reference: Reference::Copy,
+            recompute: false,
+            // A pair has a prompt of eight tokens and two completions of three; a prompt ten beginnings of one.
+            max_tokens: (12 * pairs).max(18 * prompts),
+            max_rows: (6 * pairs).max(110 * prompts),
+        };
+        let mut policy = Policy::new(self.model.shape.clone(), setup)?;
+        policy.load(self.model.source())?;
+        Ok(policy)
+    }
+
+    /// Pairs of different acceptable completions of random prompts, labelled by the gold reward.
+    ///
+    /// # Errors
+    /// The tokenizer fails.
+    pub(super) fn pairs(&self, count: usize, seed: u64) -> Result<Vec<Example>> {
+        let mut rng = Seed::new(seed).stream("reproduce/two-digits/pairs", &[]);
+        let mut pairs = Vec::with_capacity(count);
+        while pairs.len() < count {
+            let digits = draw(&mut rng);
+            let [a, b] = [acceptable(digits, &mut rng), acceptable(digits, &mut rng)];
+            if held_out(digits) || a == b {
+                continue;
+            }
+            let prefers_a = 1.0 / (1.0 + (reward(b) - reward(a)).exp());
+            let (chosen, rejected) = if rng.random::<f64>() < prefers_a { (a, b) } else { (b, a) };
+            let ids = |completion| {
+                self.ids(&text(completion)).map(|mut ids| {
+                    ids.push(self.end);
+                    ids
+                })
+            };
+            let prompt = self.ids(&prompt(digits))?;
+            pairs.push(Example::Pair(Pair { prompt, chosen: ids(chosen)?, rejected: ids(rejected)? }));
+        }
+        Ok(pairs)
+    }
+
+    /// Prompts that no pair has, of at least two different digits.
+    pub(super) fn prompts(count: usize, seed: u64) -> Vec<Digits> {
+        let mut rng = Seed::new(seed).stream("reproduce/two-digits/prompts", &[]);
+        std::iter::repeat_with(|| draw(&mut rng))
+            .filter(|&d| held_out(d) && d != [d[0]; 4])
+            .take(count)
+            .collect()
+    }
+
+    /// For each prompt the probability of every completion of two digits, and in one further place of anything else.
+    ///
+    /// # Errors
+    /// As [`Policy::evaluate`].
+    pub(super) fn distributions(&self, policy: &mut Policy, prompts: &[Digits]) -> Result<Vec<Vec<f64>>> {
+        let mut forest = Forest::default();
+        let digits = self.ids("0123456789")?;
+        for &each in prompts {
+            let root = forest.root(&self.ids(&prompt(each))?);
+            let last = forest.segments[root].tokens.end - 1;
+            for &first in &digits {
+                forest.rows.push(Row { at: last, target: first });
+                let child = forest.child(root, &[first]);
+                let at = forest.segments[child].tokens.start;
+                forest.rows.extend(digits.iter().map(|&target| Row { at, target }));
+            }
+        }
+        let logp = policy.evaluate(&forest, Want::default())?.logp;
+        Ok(logp
+            .chunks_exact(11 * digits.len())
+            .map(|rows| {
+                let mut p: Vec<f64> = rows
+                    .chunks_exact(11)
+                    .flat_map(|rows| rows[1..].iter().map(|second| (rows[0] + second).exp()))
+                    .collect();
+                p.push((1.0 - p.iter().sum::<f64>()).max(0.0));
+                p
+            })
+            .collect())
+    }
+
+    fn ids(&self, text: &str) -> Result<Vec<u32>> {
+        self.tokenizer.encode(text)
+    }
+}
+
+/// Expected gold reward of a distribution after a prompt; what is not acceptable has none.
+pub(super) fn expected_reward(digits: Digits, p: &[f64]) -> f64 {
+    (0..COMPLETIONS).filter(|&y| is_acceptable(digits, y)).map(|y| p[y] * reward(y)).sum()
+}
+
+/// Entropy of a distribution, nats.
+pub(super) fn entropy(p: &[f64]) -> f64 {
+    p.iter().filter(|&&p| p > 0.0).map(|p| -p * p.ln()).sum()
+}
+
+/// How often `p / q` orders two draws of the corpus as the gold reward does, where that has a preference: reward accuracy of
+/// every method whose implicit reward grows with the ratio.
+pub(super) fn accuracy(digits: Digits, p: &[f64], q: &[f64]) -> f64 {
+    let draws: Vec<usize> =
+        digits.iter().flat_map(|a| digits.iter().map(move |b| (10 * a + b) as usize)).collect();
+    let (mut right, mut all) = (0.0, 0.0);
+    for &a in &draws {
+        for &b in draws.iter().filter(|&&b| reward(a) > reward(b)) {
+            let (up, down) = (p[a] / q[a], p[b] / q[b]);
+            right += if up > down { 1.0 } else { 0.0 };
+            all += 1.0;
+        }
+    }
+    right / all
+}
+
+fn reward(completion: usize) -> f64 {
+    (completion / 10 + completion % 10) as f64 / SCALE
+}
+
+fn is_acceptable(digits: Digits, completion: usize) -> bool {
+    [completion / 10, completion % 10].iter().all(|&digit| digits.contains(&(digit as u32)))
+}
+
+fn draw(rng: &mut ChaCha8Rng) -> Digits {
+    std::array::from_fn(|_| rng.random_range(0..10))
+}
+
+/// Two digits of the prompt, each drawn evenly.
+fn acceptable(digits: Digits, rng: &mut ChaCha8Rng) -> usize {
+    let [a, b] = std::array::from_fn(|_| digits[rng.random_range(0..4)]);
+    (10 * a + b) as usize
+}
+
+/// One prompt in five, by a rule that looks at all of its digits; all those of one digit are among them.
+fn held_out(digits: Digits) -> bool {
+    let place: u32 = digits.iter().zip(1..).map(|(digit, weight)| digit * weight).sum();
+    place.is_multiple_of(5)
+}
+
+fn prompt([a, b, c, d]: Digits) -> String {
+    format!("{a},{b},{c},{d}=")
+}
+
+fn text(completion: usize) -> String {
+    format!("{completion:02}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_over_the_completions_are_those_by_hand() {
+        let mut even = vec![0.0; COMPLETIONS + 1];
+        for completion in [11, 13, 31, 33] {
+            even[completion] = 0.25;
+        }
+        assert!((entropy(&even) - 4.0_f64.ln()).abs() < 1e-15);
+        // 2/3, 4/3, 4/3 and 6/3.
+        assert!((expected_reward([1, 3, 1, 3], &even) - 4.0 / 3.0).abs() < 1e-12);
+        assert!(expected_reward([1, 1, 2, 2], &even) < 0.17, "with a 3 it is not acceptable");
+        let mut better = even.clone();
+        (better[33], better[11]) = (0.4, 0.1);
+        assert!((accuracy([1, 3, 1, 3], &better, &even) - 1.0).abs() < 1e-15);
+        assert!(accuracy([1, 3, 1, 3], &even, &better).abs() < 1e-15);
+    }
+
+    #[test]
+    fn prompts_for_evaluation_are_kept_out_of_the_pairs() {
+        let prompts = TwoDigits::prompts(50, 1);
+        assert!(prompts.iter().all(|&digits| held_out(digits) && digits.iter().any(|d| *d != digits[0])));
+        assert_ne!(prompts, TwoDigits::prompts(50, 2));
+    }
+}
