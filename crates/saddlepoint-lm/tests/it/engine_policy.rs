@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use saddlepoint_core::seed::Seed;
 use saddlepoint_lm::engine::{
     Cotangent, Divergence, Finish, Forest, GenerateConfig, Generator, LoraConfig, Policy, Prompt, Reference,
-    Setup, Storage, TokenEvent, Want, Weights,
+    Setup, Storage, TokenEvent, Views, Want, Weights,
 };
 use saddlepoint_lm::model::ModelFolder;
 
@@ -197,6 +197,46 @@ fn a_prompt_is_computed_with_the_weights_of_what_follows_it() {
             assert!((a - b).abs() < 1e-5, "{weights:?}: {a} after a prompt, {b} after a sample");
         }
     }
+}
+
+/// Two completions after a context of this many tokens.
+fn after(context: u32) -> Forest {
+    let mut forest = Forest::default();
+    let root = forest.root(&(0..context).map(|i| 4 + (i * 5) % 90).collect::<Vec<_>>());
+    forest.completion(root, &(0..9).map(|i| 5 + (i * 7) % 80).collect::<Vec<_>>());
+    forest.completion(root, &(0..4).map(|i| 6 + (i * 13) % 70).collect::<Vec<_>>());
+    forest
+}
+
+#[test]
+fn the_reference_may_read_another_context() {
+    let mut policy = policy("qwen3", false);
+    let (long, short) = (after(70), after(3));
+    let views = Views { policy: &long, reference: &short };
+    let [both, own, other] =
+        [views, (&long).into(), (&short).into()].map(|v| policy.evaluate(v, WANT).expect("statistics"));
+    assert!(both.logp == own.logp && both.entropy == own.entropy);
+    assert!(both.ref_logp == other.ref_logp && both.ref_logp != own.ref_logp);
+    assert!(both.divergence != own.divergence && both.divergence != other.divergence);
+
+    // The derivative along the gradient is its norm.
+    policy.forward(views, WANT).expect("statistics");
+    let cotangent = Cotangent { divergence: vec![1.0; both.divergence.len()], ..Cotangent::default() };
+    policy.backward(&cotangent).expect("gradients");
+    let trainable = policy.trainable();
+    let (params, grads) = (trainable.params.to_vec(), trainable.grads.to_vec());
+    let norm = grads.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+    let mut along = |step: f64| {
+        let moved = params.iter().zip(&grads).map(|(p, g)| p + (step * f64::from(*g) / norm) as f32);
+        policy.trainable().params.copy_from_slice(&moved.collect::<Vec<_>>());
+        policy.evaluate(views, WANT).expect("statistics").divergence.iter().sum::<f64>()
+    };
+    let slope = (along(1e-3) - along(-1e-3)) / 2e-3;
+    assert!((slope / norm - 1.0).abs() < 1e-2, "{slope} along a gradient of norm {norm}");
+
+    let shorter = Views { policy: &long, reference: &batch() };
+    let message = policy.evaluate(shorter, WANT).unwrap_err().to_string();
+    assert_eq!(message, "batch: policy and reference are to predict different tokens");
 }
 
 #[test]
