@@ -4,6 +4,7 @@ use rand::RngExt;
 use saddlepoint_core::seed::Seed;
 use serde::Deserialize;
 
+use super::implicit_reward::{ImplicitRewardConfig, ValueMode};
 use super::*;
 
 const SEQUENCES: usize = 8;
@@ -34,6 +35,12 @@ fn norm(sequences: &[Range<usize>]) -> Norm {
     Norm { tokens, sequences: sequences.len(), pairs: sequences.len() / 2 }
 }
 
+/// The default settings of every method, and those under which a method couples its sequences.
+fn settings() -> Vec<MethodConfig> {
+    let coupled = ImplicitRewardConfig { v_mode: ValueMode::BatchMean, ..ImplicitRewardConfig::default() };
+    [MethodConfig::defaults(), vec![MethodConfig::ImplicitReward(coupled)]].concat()
+}
+
 fn value(method: &dyn Method, view: &View) -> f64 {
     let means = method.loss(view, &mut Cotangent::default()).means(view.norm);
     means.iter().find(|(name, _)| *name == "loss").expect("every method reports its loss").1
@@ -43,7 +50,7 @@ fn value(method: &dyn Method, view: &View) -> f64 {
 fn the_cotangent_is_the_derivative_of_the_loss() {
     let (sequences, stats) = batch();
     let norm = norm(&sequences);
-    for config in MethodConfig::defaults() {
+    for config in settings() {
         let method = config.build().expect("defaults are valid");
         for beta in [None, method.beta().map(|beta| 7.0 * beta)] {
             let mut out = Cotangent::default();
@@ -78,7 +85,7 @@ fn the_cotangent_is_the_derivative_of_the_loss() {
 fn one_batch_of_eight_is_eight_of_one() {
     let (sequences, stats) = batch();
     let norm = norm(&sequences);
-    for config in MethodConfig::defaults() {
+    for config in settings() {
         let method = config.build().expect("defaults are valid");
         let size = if method.meta().input == Input::Pairs { 2 } else { 1 };
         let mut whole = Cotangent::default();
@@ -87,6 +94,10 @@ fn one_batch_of_eight_is_eight_of_one() {
         for part in sequences.chunks(size) {
             merged
                 .merge(&method.loss(&View { sequences: part, stats: &stats, norm, beta: None }, &mut parts));
+        }
+        if method.couples() {
+            assert_ne!(whole, parts, "{} says that parts do not add up", method.meta().name);
+            continue;
         }
         assert_eq!(whole, parts, "{}", method.meta().name);
         assert_eq!(all.means(norm).len(), merged.means(norm).len());
@@ -171,5 +182,5 @@ fn unknown_settings_are_refused() {
         toml::from_str::<MethodConfig>("name = \"dpo\"\nbetta = 0.2").expect_err("refused").to_string();
     assert!(error.contains("unknown field `betta`"), "{error}");
     let error = toml::from_str::<MethodConfig>("name = \"ppo\"").expect_err("refused").to_string();
-    assert!(error.contains("unknown variant `ppo`, expected one of `sft`, `dpo`, "), "{error}");
+    assert!(error.contains("unknown variant `ppo`, expected one of `sft`, `implicit-reward`, "), "{error}");
 }

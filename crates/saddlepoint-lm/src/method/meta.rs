@@ -21,7 +21,7 @@ pub struct Meta {
     pub slug: Option<&'static str>,
     /// One line.
     pub summary: &'static str,
-    /// Learning rate where a recipe gives none: TRL's default for the method.
+    /// Learning rate where a recipe gives none: TRL's default for the method, where TRL has it.
     pub learning_rate: f64,
 }
 

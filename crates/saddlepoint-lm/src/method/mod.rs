@@ -6,6 +6,7 @@
 
 pub mod dpo;
 pub mod f_dpo;
+pub mod implicit_reward;
 pub mod ipo;
 mod meta;
 pub mod orpo;
@@ -41,11 +42,17 @@ pub trait Method: Debug + Send + Sync {
         None
     }
 
+    /// Whether the loss of a sequence depends on the others of its pass. The parts of a step then do not add up to the step,
+    /// so that a recipe which divides it is refused.
+    fn couples(&self) -> bool {
+        false
+    }
+
     /// Adds the derivative of the loss to `out` (vectors that it needs are grown to the length of
     /// `view.stats.logp`) and returns the sums behind the metrics, among them `loss`.
     ///
     /// The loss of a batch is a sum over its sequences divided by counts of `view.norm`, which are those of the
-    /// whole accumulation: so parts of a batch add up to the batch.
+    /// whole accumulation: so parts of a batch add up to the batch, unless the method couples its sequences.
     fn loss(&self, view: &View, out: &mut Cotangent) -> Sums;
 }
 
@@ -122,6 +129,7 @@ macro_rules! methods {
 
 methods! {
     Sft = sft::SftConfig;
+    ImplicitReward = implicit_reward::ImplicitRewardConfig;
     Dpo = dpo::DpoConfig;
     FDpo = f_dpo::FDpoConfig;
     Tdpo = tdpo::TdpoConfig;

@@ -80,7 +80,16 @@ impl Recipe {
         self.data.check()?;
         self.optimizer.check()?;
         self.train.check()?;
-        self.method.build()?;
+        let method = self.method.build()?;
+        if method.couples() && self.train.gradient_accumulation_steps > 1 {
+            let (name, steps) = (method.meta().name, self.train.gradient_accumulation_steps);
+            let problem = format!(
+                "must be 1 with these settings of method `{name}`, got {steps}: the loss of a sequence depends on the others \
+                 of its pass, so the passes of a step would not add up to the step; raise \
+                 train.per_device_train_batch_size instead"
+            );
+            return Err(refused("train.gradient_accumulation_steps", problem));
+        }
         let held_out = self.data.has_eval();
         if self.tether.is_some() && !held_out {
             let problem = "is measured on held-out prompts: set data.eval_path or data.eval_fraction";

@@ -21,8 +21,8 @@ impl Run<'_> {
     }
 }
 
-/// Metrics of `part`, named as in training, over batches of `size`; independent of `size`. The coefficient is the
-/// one of the configuration, not the one that a budget moves, so that evaluations after different steps compare.
+/// Metrics of `part`, named as in training, over batches of `size`; independent of `size` unless the method couples the
+/// sequences of a batch. The coefficient is the one of the configuration, not the one that a budget moves, so that evaluations after different steps compare.
 pub(super) fn evaluate(
     policy: &mut Policy,
     method: &dyn Method,
