@@ -285,10 +285,14 @@ mod tests {
     fn run(method: &dyn Method, stats: &Stats, length: usize) -> (impl Fn(&str) -> f64 + use<>, Vec<f64>) {
         let tokens = stats.logp.len();
         let sequences: Vec<Range<usize>> = (0..tokens).step_by(length).map(|i| i..i + length).collect();
-        let norm = Norm { tokens, sequences: tokens / length, pairs: 0 };
+        let norm = Norm { tokens, sequences: tokens / length, pairs: 0, desirable: 0 };
         let mut out = Cotangent::default();
-        let means =
-            method.loss(&View { sequences: &sequences, stats, norm, beta: None }, &mut out).means(norm);
+        let means = method
+            .loss(
+                &View { sequences: &sequences, labels: &[], stats, norm, beta: None, mismatched: 0.0 },
+                &mut out,
+            )
+            .means(norm);
         let of = move |name: &str| means.iter().find(|(known, _)| *known == name).expect("a metric").1;
         (of, out.logp)
     }

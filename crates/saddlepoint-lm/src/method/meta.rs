@@ -31,7 +31,7 @@ pub struct Meta {
 pub enum Family {
     /// Texts to imitate.
     Supervised,
-    /// Pairs of a better and a worse completion.
+    /// Completions that are judged: a better and a worse one, or each by itself.
     Preferences,
 }
 

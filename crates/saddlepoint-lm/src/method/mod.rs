@@ -48,6 +48,11 @@ pub trait Method: Debug + Send + Sync {
         false
     }
 
+    /// Whether it needs [`View::mismatched`], which costs a pass of its own.
+    fn mismatched(&self) -> bool {
+        false
+    }
+
     /// Adds the derivative of the loss to `out` (vectors that it needs are grown to the length of
     /// `view.stats.logp`) and returns the sums behind the metrics, among them `loss`.
     ///
@@ -64,6 +69,8 @@ pub enum Input {
     Supervised,
     /// Sequences `2i` and `2i + 1` are the chosen and the rejected completion of one prompt.
     Pairs,
+    /// Each sequence is a completion with a label of its own.
+    Unpaired,
 }
 
 /// What a method sees of a batch.
@@ -71,12 +78,17 @@ pub enum Input {
 pub struct View<'a> {
     /// The rows of each sequence in `stats`; none is empty.
     pub sequences: &'a [Range<usize>],
+    /// Whether each sequence is desirable; empty unless the input is [`Input::Unpaired`].
+    pub labels: &'a [bool],
     /// The statistics of all rows, in nats.
     pub stats: &'a Stats,
     /// The counts to divide by.
     pub norm: Norm,
     /// Coefficient of the divergence from the tether, in place of [`Method::beta`].
     pub beta: Option<f64>,
+    /// Mean of `ln π(y'|x) − ln π₀(y'|x)` over the whole step, in nats, where each `y'` is the completion of another example;
+    /// 0 unless [`Method::mismatched`].
+    pub mismatched: f64,
 }
 
 /// Counts over everything that goes into one optimizer step (or one evaluation).
@@ -88,6 +100,8 @@ pub struct Norm {
     pub sequences: usize,
     /// Pairs of sequences.
     pub pairs: usize,
+    /// Sequences whose label says that they are desirable.
+    pub desirable: usize,
 }
 
 /// The list: enum variant (its kebab-case form is the method's name), module and configuration.

@@ -1,11 +1,12 @@
 //! The method's metrics on held-out examples.
 
 use super::example::{Example, batch};
-use super::job::Part;
+use super::job::{Job, Part};
+use super::mismatched::Mismatched;
 use super::setup::Run;
 use crate::Result;
-use crate::engine::{Cotangent, Policy, Want};
-use crate::method::{Method, Norm, Sums, View};
+use crate::engine::{Cotangent, Policy};
+use crate::method::{Norm, Sums};
 use crate::tether::Tether;
 
 /// Means over held-out examples by name.
@@ -16,38 +17,39 @@ impl Run<'_> {
     pub(super) fn evaluate(&mut self) -> Result<Option<Means>> {
         let job = self.job;
         let Some(part) = &job.eval else { return Ok(None) };
-        let want = job.want(self.tether.as_ref());
-        evaluate(&mut self.policy, &*job.method, self.tether.as_ref(), want, part, job.eval_batch()).map(Some)
+        evaluate(&mut self.policy, job, self.tether.as_ref(), part).map(Some)
     }
 }
 
-/// Metrics of `part`, named as in training, over batches of `size`; independent of `size` unless the method couples the
+/// Metrics of `part`, named as in training, over batches on whose size nothing depends unless the method couples the
 /// sequences of a batch. The coefficient is the one of the configuration, not the one that a budget moves, so that evaluations after different steps compare.
 pub(super) fn evaluate(
     policy: &mut Policy,
-    method: &dyn Method,
+    job: &Job,
     tether: Option<&Tether>,
-    want: Want,
     part: &Part,
-    size: usize,
 ) -> Result<Means> {
+    let (want, size) = (job.want(tether), job.eval_batch());
     let mut norm = Norm::default();
     for example in &part.examples {
         example.count(&mut norm);
     }
     let beta = tether.and_then(Tether::constant_beta);
+    let examples: Vec<&Example> = part.examples.iter().collect();
+    let mismatched = Mismatched::of(job, policy, &examples, size)?;
     let mut sums = Sums::default();
-    for examples in part.examples.chunks(size) {
-        let batch = batch(&examples.iter().collect::<Vec<&Example>>());
+    for examples in examples.chunks(size) {
+        let batch = batch(examples);
         let stats = policy.evaluate(&batch.forest, want)?;
-        let view = View { sequences: &batch.sequences, stats: &stats, norm, beta };
+        let view = batch.view(&stats, norm, beta, mismatched.mean);
         // The derivatives are not used; the method computes both at once.
         let mut cotangent = Cotangent::default();
-        let mut metrics = method.loss(&view, &mut cotangent);
+        let mut metrics = job.method.loss(&view, &mut cotangent);
         if let Some(tether) = tether {
             tether.penalize(&view, &mut cotangent, &mut metrics);
         }
         sums.merge(&metrics);
     }
+    mismatched.report(&mut sums);
     Ok(sums.means(norm))
 }

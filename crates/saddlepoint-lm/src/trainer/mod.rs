@@ -14,6 +14,7 @@ mod finish;
 mod inspect;
 mod job;
 mod memory;
+mod mismatched;
 mod order;
 mod sampling;
 mod setup;
