@@ -8,6 +8,7 @@ pub mod dpo;
 pub mod f_dpo;
 pub mod implicit_reward;
 pub mod ipo;
+pub mod kto;
 mod meta;
 pub mod orpo;
 pub(crate) mod pairs;
@@ -150,6 +151,7 @@ methods! {
     Ipo = ipo::IpoConfig;
     Simpo = simpo::SimpoConfig;
     Orpo = orpo::OrpoConfig;
+    Kto = kto::KtoConfig;
 }
 
 impl Default for MethodConfig {
