@@ -42,8 +42,15 @@ pub(crate) fn samples(opened: &Opened, path: &Path) -> Result<Vec<Sample>> {
     let plain = |body: &Body| matches!(body, Body::Text(Text::Plain(_)));
     let train_on = if records.iter().any(|r| plain(&r.body)) { TrainOn::All } else { TrainOn::LastTurn };
     let config = PrepareConfig { max_length: None, train_on, ..PrepareConfig::default() };
-    let pairs = records.first().is_some_and(|record| matches!(record.body, Body::Preference { .. }));
-    let (samples, report): (Vec<Sample>, PrepareReport) = if pairs {
+    let first = records.first().map(|record| &record.body);
+    let (samples, report): (Vec<Sample>, PrepareReport) = if let Some(Body::Unpaired { .. }) = first {
+        let (items, report) = prepare::unpaired(&opened.codec, &records, &config)?;
+        let sample = |(item, index): (_, &usize)| {
+            let saddlepoint_lm::data::Labelled { prompt, completion, .. } = item;
+            Sample { index: *index, prompt, completions: vec![completion] }
+        };
+        (items.into_iter().zip(&report.kept).map(sample).collect(), report)
+    } else if let Some(Body::Preference { .. }) = first {
         let (items, report) = prepare::preference(&opened.codec, &records, &config)?;
         let sample = |(pair, index): (_, &usize)| {
             let saddlepoint_lm::data::Pair { prompt, chosen, rejected } = pair;

@@ -29,9 +29,9 @@ pub struct GenerateConfig {
     pub samples: usize,
     /// Records to evaluate on, with other prompts than the pairs to train on.
     pub eval_samples: usize,
-    /// Share of right completions in a corpus, in [0, 1].
+    /// Share of right completions in a corpus and among completions with a label, in [0, 1].
     pub right: f64,
-    /// Share of pairs whose preference is wrong, in [0, 1].
+    /// Share of pairs whose preference, or of completions whose label is wrong, in [0, 1].
     pub noise: f64,
 }
 
@@ -100,8 +100,7 @@ impl GenerateConfig {
     pub fn pairs(&self, split: Split, seed: Seed) -> String {
         self.lines(split, seed, "data/generate/pairs", |rng| {
             let digits = draw(rng);
-            let place: u32 = digits.iter().zip(1..).map(|(digit, weight)| digit * weight).sum();
-            if place.is_multiple_of(5) != (split == Split::Eval) {
+            if split != part_of(digits) {
                 return None;
             }
             let (right, wrong) = (largest(digits), slip(largest(digits), rng));
@@ -109,6 +108,22 @@ impl GenerateConfig {
             let (chosen, rejected) = if swap { (wrong, right) } else { (right, wrong) };
             let (chosen, rejected) = (chosen.to_string(), rejected.to_string());
             Some(json!({ "prompt": prompt(digits), "chosen": chosen, "rejected": rejected }))
+        })
+    }
+
+    /// Completions as JSONL of `prompt`, `completion` and `label`: right with probability `right`, and the label says so, but
+    /// for a share of `noise`. The prompts are divided as those of pairs.
+    pub fn unpaired(&self, split: Split, seed: Seed) -> String {
+        self.lines(split, seed, "data/generate/unpaired", |rng| {
+            let digits = draw(rng);
+            if split != part_of(digits) {
+                return None;
+            }
+            let right = rng.random::<f64>() < self.right;
+            let completion = if right { largest(digits) } else { slip(largest(digits), rng) };
+            let swap = split == Split::Train && rng.random::<f64>() < self.noise;
+            let (completion, label) = (completion.to_string(), right != swap);
+            Some(json!({ "prompt": prompt(digits), "completion": completion, "label": label }))
         })
     }
 
@@ -135,6 +150,12 @@ impl GenerateConfig {
 
 fn draw(rng: &mut ChaCha8Rng) -> [u32; 4] {
     std::array::from_fn(|_| rng.random_range(0..10))
+}
+
+/// One prompt in five is only ever evaluated on.
+fn part_of(digits: [u32; 4]) -> Split {
+    let place: u32 = digits.iter().zip(1..).map(|(digit, weight)| digit * weight).sum();
+    if place.is_multiple_of(5) { Split::Eval } else { Split::Train }
 }
 
 fn largest(digits: [u32; 4]) -> u32 {
@@ -232,6 +253,25 @@ mod tests {
         assert!((wrong - 0.03).abs() < 0.01, "{wrong}");
         assert!(eval.iter().all(right), "what is evaluated on has no noise");
         assert!(train.iter().all(|l| field(l, "chosen") != field(l, "rejected")));
+        let prompts = |lines: &[Value]| -> std::collections::BTreeSet<String> {
+            lines.iter().map(|l| field(l, "prompt").to_owned()).collect()
+        };
+        assert!(prompts(&train).is_disjoint(&prompts(&eval)));
+    }
+
+    #[test]
+    fn labels_say_what_is_right_and_share_no_prompt_between_the_parts() {
+        let config =
+            GenerateConfig { samples: 3000, eval_samples: 300, right: 0.4, ..GenerateConfig::default() };
+        let of = |split| parse(&config.unpaired(split, Seed::new(1)));
+        let (train, eval) = (of(Split::Train), of(Split::Eval));
+        let right = |l: &Value| Task::Largest.verify(field(l, "prompt"), field(l, "completion"));
+        let share = |lines: &[Value], holds: &dyn Fn(&Value) -> bool| {
+            lines.iter().filter(|l| holds(l)).count() as f64 / lines.len() as f64
+        };
+        assert!((share(&train, &right) - 0.4).abs() < 0.03);
+        assert!((share(&train, &|l| l["label"] != right(l)) - 0.03).abs() < 0.01);
+        assert!(eval.iter().all(|l| l["label"] == right(l)), "what is evaluated on has no noise");
         let prompts = |lines: &[Value]| -> std::collections::BTreeSet<String> {
             lines.iter().map(|l| field(l, "prompt").to_owned()).collect()
         };

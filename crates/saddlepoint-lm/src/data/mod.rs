@@ -1,7 +1,7 @@
 //! Data: from files to token ids, with nothing lost or trained silently.
 //!
 //! ```text
-//! file --read_records--> Record --prepare::{sft, preference, prompts}--> ids and masks
+//! file --read_records--> Record --prepare::{sft, preference, unpaired, prompts}--> ids and masks
 //!                                   with a Codec: Tokenizer, chat Template, end tokens
 //! ```
 //!
@@ -29,7 +29,8 @@ mod tokenizer;
 
 pub use codec::Codec;
 pub use prepare::{
-    DropReason, Dropped, Pair, PrepareConfig, PrepareReport, Prompt, Supervised, TrainOn, Truncation,
+    DropReason, Dropped, Labelled, Pair, PrepareConfig, PrepareReport, Prompt, Supervised, TrainOn,
+    Truncation,
 };
 pub use reader::{ReadConfig, ReadReport, read_json, read_records, read_records_as};
 pub use record::{Body, Message, Record, Text};

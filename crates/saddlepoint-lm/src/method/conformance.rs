@@ -4,6 +4,7 @@ use rand::RngExt;
 use saddlepoint_core::seed::Seed;
 use serde::Deserialize;
 
+use super::implicit_reward::{ImplicitRewardConfig, ValueMode};
 use super::*;
 
 const SEQUENCES: usize = 8;
@@ -11,7 +12,25 @@ const SEQUENCES: usize = 8;
 /// A statistic and its cotangent.
 type Pick = (fn(&mut Stats) -> &mut Vec<f64>, fn(&Cotangent) -> &Vec<f64>);
 
-fn batch() -> (Vec<Range<usize>>, Stats) {
+/// Sequences with their labels and statistics.
+struct Batch {
+    sequences: Vec<Range<usize>>,
+    labels: Vec<bool>,
+    stats: Stats,
+}
+
+/// Nats; every method that reads it gets the same.
+const MISMATCHED: f64 = 0.3;
+
+impl Batch {
+    fn view(&self, beta: Option<f64>) -> View<'_> {
+        let norm = norm(&self.sequences, &self.labels);
+        let (sequences, labels, stats) = (&self.sequences, &self.labels, &self.stats);
+        View { sequences, labels, stats, norm, beta, mismatched: MISMATCHED }
+    }
+}
+
+fn batch() -> Batch {
     let mut rng = Seed::new(7).stream("method/conformance", &[]);
     let mut sequences = Vec::new();
     let mut stats = Stats::default();
@@ -26,12 +45,20 @@ fn batch() -> (Vec<Range<usize>>, Stats) {
         }
         sequences.push(from..stats.logp.len());
     }
-    (sequences, stats)
+    let labels = sequences.iter().map(|_| rng.random()).collect();
+    Batch { sequences, labels, stats }
 }
 
-fn norm(sequences: &[Range<usize>]) -> Norm {
+fn norm(sequences: &[Range<usize>], labels: &[bool]) -> Norm {
     let tokens = sequences.iter().map(ExactSizeIterator::len).sum();
-    Norm { tokens, sequences: sequences.len(), pairs: sequences.len() / 2 }
+    let desirable = labels.iter().filter(|label| **label).count();
+    Norm { tokens, sequences: sequences.len(), pairs: sequences.len() / 2, desirable }
+}
+
+/// The default settings of every method, and those under which a method couples its sequences.
+fn settings() -> Vec<MethodConfig> {
+    let coupled = ImplicitRewardConfig { v_mode: ValueMode::BatchMean, ..ImplicitRewardConfig::default() };
+    [MethodConfig::defaults(), vec![MethodConfig::ImplicitReward(coupled)]].concat()
 }
 
 fn value(method: &dyn Method, view: &View) -> f64 {
@@ -41,13 +68,12 @@ fn value(method: &dyn Method, view: &View) -> f64 {
 
 #[test]
 fn the_cotangent_is_the_derivative_of_the_loss() {
-    let (sequences, stats) = batch();
-    let norm = norm(&sequences);
-    for config in MethodConfig::defaults() {
+    let batch = batch();
+    for config in settings() {
         let method = config.build().expect("defaults are valid");
         for beta in [None, method.beta().map(|beta| 7.0 * beta)] {
             let mut out = Cotangent::default();
-            method.loss(&View { sequences: &sequences, stats: &stats, norm, beta }, &mut out);
+            method.loss(&batch.view(beta), &mut out);
             let statistics: [Pick; 3] = [
                 (|s| &mut s.logp, |c| &c.logp),
                 (|s| &mut s.entropy, |c| &c.entropy),
@@ -55,17 +81,17 @@ fn the_cotangent_is_the_derivative_of_the_loss() {
             ];
             for (i, (statistic, cotangent)) in statistics.into_iter().enumerate() {
                 let by_divergence = i == 2;
-                for row in 0..stats.logp.len() {
+                for row in 0..batch.stats.logp.len() {
                     let at = |step: f64| {
-                        let mut stats = stats.clone();
+                        let mut stats = batch.stats.clone();
                         statistic(&mut stats)[row] += step;
-                        value(&*method, &View { sequences: &sequences, stats: &stats, norm, beta })
+                        value(&*method, &View { stats: &stats, ..batch.view(beta) })
                     };
                     let numeric = (at(1e-5) - at(-1e-5)) / 2e-5;
                     let exact = cotangent(&out).get(row).copied().unwrap_or(0.0);
                     let name = method.meta().name;
                     // The one statistic whose derivative a method drops: the KL of the chosen completion.
-                    let chosen = sequences.iter().step_by(2).any(|rows| rows.contains(&row));
+                    let chosen = batch.sequences.iter().step_by(2).any(|rows| rows.contains(&row));
                     let numeric = if name == "tdpo" && by_divergence && chosen { 0.0 } else { numeric };
                     assert!((numeric - exact).abs() < 1e-8, "{name}, row {row}: {exact} against {numeric}");
                 }
@@ -76,17 +102,20 @@ fn the_cotangent_is_the_derivative_of_the_loss() {
 
 #[test]
 fn one_batch_of_eight_is_eight_of_one() {
-    let (sequences, stats) = batch();
-    let norm = norm(&sequences);
-    for config in MethodConfig::defaults() {
+    let batch = batch();
+    let norm = norm(&batch.sequences, &batch.labels);
+    for config in settings() {
         let method = config.build().expect("defaults are valid");
         let size = if method.meta().input == Input::Pairs { 2 } else { 1 };
         let mut whole = Cotangent::default();
-        let all = method.loss(&View { sequences: &sequences, stats: &stats, norm, beta: None }, &mut whole);
+        let all = method.loss(&batch.view(None), &mut whole);
         let (mut parts, mut merged) = (Cotangent::default(), Sums::default());
-        for part in sequences.chunks(size) {
-            merged
-                .merge(&method.loss(&View { sequences: part, stats: &stats, norm, beta: None }, &mut parts));
+        for (sequences, labels) in batch.sequences.chunks(size).zip(batch.labels.chunks(size)) {
+            merged.merge(&method.loss(&View { sequences, labels, ..batch.view(None) }, &mut parts));
+        }
+        if method.couples() {
+            assert_ne!(whole, parts, "{} says that parts do not add up", method.meta().name);
+            continue;
         }
         assert_eq!(whole, parts, "{}", method.meta().name);
         assert_eq!(all.means(norm).len(), merged.means(norm).len());
@@ -126,6 +155,10 @@ struct Case {
     #[serde(default)]
     divergence: Vec<Vec<f64>>,
     top1: Vec<Vec<bool>>,
+    #[serde(default)]
+    labels: Vec<bool>,
+    #[serde(default)]
+    mismatched: f64,
 }
 
 #[test]
@@ -150,8 +183,9 @@ fn losses_and_metrics_agree_with_the_peer() {
                 divergence: case.divergence.concat(),
                 top1: case.top1.concat(),
             };
-            let norm = norm(&sequences);
-            let view = View { sequences: &sequences, stats: &stats, norm, beta: None };
+            let (labels, mismatched) = (&case.labels, case.mismatched);
+            let norm = norm(&sequences, labels);
+            let view = View { sequences: &sequences, labels, stats: &stats, norm, beta: None, mismatched };
             let means = config.build().expect("valid").loss(&view, &mut Cotangent::default()).means(norm);
             assert!(case.metrics.contains_key("loss"));
             for (name, expected) in case.metrics {
@@ -171,5 +205,5 @@ fn unknown_settings_are_refused() {
         toml::from_str::<MethodConfig>("name = \"dpo\"\nbetta = 0.2").expect_err("refused").to_string();
     assert!(error.contains("unknown field `betta`"), "{error}");
     let error = toml::from_str::<MethodConfig>("name = \"ppo\"").expect_err("refused").to_string();
-    assert!(error.contains("unknown variant `ppo`, expected one of `sft`, `dpo`, "), "{error}");
+    assert!(error.contains("unknown variant `ppo`, expected one of `sft`, `implicit-reward`, "), "{error}");
 }

@@ -208,8 +208,9 @@ mod tests {
             top1: vec![true; 2],
             ..Stats::default()
         };
-        let norm = Norm { tokens: 2, sequences: 2, pairs: 1 };
-        let view = View { sequences: &[0..1, 1..2], stats: &stats, norm, beta: None };
+        let norm = Norm { tokens: 2, sequences: 2, pairs: 1, desirable: 0 };
+        let view =
+            View { sequences: &[0..1, 1..2], labels: &[], stats: &stats, norm, beta: None, mismatched: 0.0 };
         let mut out = Cotangent::default();
         let means = method.loss(&view, &mut out).means(norm);
         let of = |name| means.iter().find(|(known, _)| *known == name).expect("a metric").1;

@@ -21,7 +21,7 @@ pub struct Meta {
     pub slug: Option<&'static str>,
     /// One line.
     pub summary: &'static str,
-    /// Learning rate where a recipe gives none: TRL's default for the method.
+    /// Learning rate where a recipe gives none: TRL's default for the method, where TRL has it.
     pub learning_rate: f64,
 }
 
@@ -31,7 +31,7 @@ pub struct Meta {
 pub enum Family {
     /// Texts to imitate.
     Supervised,
-    /// Pairs of a better and a worse completion.
+    /// Completions that are judged: a better and a worse one, or each by itself.
     Preferences,
 }
 

@@ -6,7 +6,9 @@
 
 pub mod dpo;
 pub mod f_dpo;
+pub mod implicit_reward;
 pub mod ipo;
+pub mod kto;
 mod meta;
 pub mod orpo;
 pub(crate) mod pairs;
@@ -41,11 +43,22 @@ pub trait Method: Debug + Send + Sync {
         None
     }
 
+    /// Whether the loss of a sequence depends on the others of its pass. The parts of a step then do not add up to the step,
+    /// so that a recipe which divides it is refused.
+    fn couples(&self) -> bool {
+        false
+    }
+
+    /// Whether it needs [`View::mismatched`], which costs a pass of its own.
+    fn mismatched(&self) -> bool {
+        false
+    }
+
     /// Adds the derivative of the loss to `out` (vectors that it needs are grown to the length of
     /// `view.stats.logp`) and returns the sums behind the metrics, among them `loss`.
     ///
     /// The loss of a batch is a sum over its sequences divided by counts of `view.norm`, which are those of the
-    /// whole accumulation: so parts of a batch add up to the batch.
+    /// whole accumulation: so parts of a batch add up to the batch, unless the method couples its sequences.
     fn loss(&self, view: &View, out: &mut Cotangent) -> Sums;
 }
 
@@ -57,6 +70,8 @@ pub enum Input {
     Supervised,
     /// Sequences `2i` and `2i + 1` are the chosen and the rejected completion of one prompt.
     Pairs,
+    /// Each sequence is a completion with a label of its own.
+    Unpaired,
 }
 
 /// What a method sees of a batch.
@@ -64,12 +79,17 @@ pub enum Input {
 pub struct View<'a> {
     /// The rows of each sequence in `stats`; none is empty.
     pub sequences: &'a [Range<usize>],
+    /// Whether each sequence is desirable; empty unless the input is [`Input::Unpaired`].
+    pub labels: &'a [bool],
     /// The statistics of all rows, in nats.
     pub stats: &'a Stats,
     /// The counts to divide by.
     pub norm: Norm,
     /// Coefficient of the divergence from the tether, in place of [`Method::beta`].
     pub beta: Option<f64>,
+    /// Mean of `ln π(y'|x) − ln π₀(y'|x)` over the whole step, in nats, where each `y'` is the completion of another example;
+    /// 0 unless [`Method::mismatched`].
+    pub mismatched: f64,
 }
 
 /// Counts over everything that goes into one optimizer step (or one evaluation).
@@ -81,6 +101,8 @@ pub struct Norm {
     pub sequences: usize,
     /// Pairs of sequences.
     pub pairs: usize,
+    /// Sequences whose label says that they are desirable.
+    pub desirable: usize,
 }
 
 /// The list: enum variant (its kebab-case form is the method's name), module and configuration.
@@ -122,12 +144,14 @@ macro_rules! methods {
 
 methods! {
     Sft = sft::SftConfig;
+    ImplicitReward = implicit_reward::ImplicitRewardConfig;
     Dpo = dpo::DpoConfig;
     FDpo = f_dpo::FDpoConfig;
     Tdpo = tdpo::TdpoConfig;
     Ipo = ipo::IpoConfig;
     Simpo = simpo::SimpoConfig;
     Orpo = orpo::OrpoConfig;
+    Kto = kto::KtoConfig;
 }
 
 impl Default for MethodConfig {

@@ -168,8 +168,15 @@ mod tests {
     fn run(method: &dyn Method, pair: [Tokens<'_>; 2]) -> (f64, f64, Cotangent) {
         let stats = stats(pair);
         let (n, all) = (pair[0].len(), stats.logp.len());
-        let norm = Norm { tokens: all, sequences: 2, pairs: 1 };
-        let view = View { sequences: &[0..n, n..all], stats: &stats, norm, beta: None };
+        let norm = Norm { tokens: all, sequences: 2, pairs: 1, desirable: 0 };
+        let view = View {
+            sequences: &[0..n, n..all],
+            labels: &[],
+            stats: &stats,
+            norm,
+            beta: None,
+            mismatched: 0.0,
+        };
         let mut out = Cotangent::default();
         let means = method.loss(&view, &mut out).means(norm);
         let of = |name| means.iter().find(|(known, _)| *known == name).expect("a metric").1;

@@ -84,6 +84,15 @@ impl Recipe {
         if self.train.precompute_ref_log_probs {
             self.check_precomputing(&*method)?;
         }
+        if method.couples() && self.train.gradient_accumulation_steps > 1 {
+            let (name, steps) = (method.meta().name, self.train.gradient_accumulation_steps);
+            let problem = format!(
+                "must be 1 with these settings of method `{name}`, got {steps}: the loss of a sequence depends on the others \
+                 of its pass, so the passes of a step would not add up to the step; raise \
+                 train.per_device_train_batch_size instead"
+            );
+            return Err(refused("train.gradient_accumulation_steps", problem));
+        }
         let held_out = self.data.has_eval();
         if self.tether.is_some() && !held_out {
             let problem = "is measured on held-out prompts: set data.eval_path or data.eval_fraction";
@@ -110,6 +119,11 @@ impl Recipe {
             () if moves => "contradicts tether.reference, which moves; remove one".to_owned(),
             () if want.divergence.is_some() => {
                 format!("has no use: {name} reads whole distributions of the reference")
+            }
+            () if method.mismatched() => {
+                format!(
+                    "has no use: {name} asks the reference in every step, about completions of other prompts"
+                )
             }
             () if added => {
                 format!("has no use: the tether reads whole distributions of the reference for {name}")

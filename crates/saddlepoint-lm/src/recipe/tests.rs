@@ -144,6 +144,14 @@ fn contradictions_are_refused() {
             precomputed("dpo", "[tether]\nbeta = 0.1\nreference = { previous = 9 }\n"),
             "train.precompute_ref_log_probs: contradicts tether.reference, which moves; remove one",
         ),
+        (
+            format!(
+                "{SMALL}[method]\nname = \"implicit-reward\"\nv_mode = \"batch_mean\"\n[train]\ngradient_accumulation_steps = 2\n"
+            ),
+            "train.gradient_accumulation_steps: must be 1 with these settings of method `implicit-reward`, got 2: the loss \
+             of a sequence depends on the others of its pass, so the passes of a step would not add up to the step; \
+             raise train.per_device_train_batch_size instead",
+        ),
     ] {
         assert_eq!(refusal(&text), message);
     }

@@ -22,7 +22,8 @@ pub struct OptimizerConfig {
     /// The rule and its settings.
     #[serde(flatten)]
     pub rule: optimizer::OptimizerConfig,
-    /// Largest learning rate. Without it the method's default: sft 2e-5, methods on pairs 1e-6, as in TRL.
+    /// Largest learning rate. Without it the method's default: sft 2e-5, implicit-reward 5e-6, methods on
+    /// preferences 1e-6.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub learning_rate: Option<f64>,
     /// Largest norm of the gradient of a step; above it the gradient is scaled down. 0: no limit.

@@ -3,8 +3,8 @@
 use saddlepoint_opt::optimizer::{Optimizer, OptimizerConfig, clip_factor, global_norm};
 
 use crate::engine::{Cotangent, Policy, TensorSpec};
-use crate::method::{Method, Norm, View};
-use crate::trainer::{Batch, Example, batch};
+use crate::method::{Method, Norm};
+use crate::trainer::{Example, batch};
 use crate::{Error, Result};
 
 /// A policy and its optimizer.
@@ -30,10 +30,10 @@ impl Learner {
         for example in examples {
             example.count(&mut norm);
         }
-        let Batch { forest, sequences } = batch(examples);
+        let batch = batch(examples);
         self.policy.zero_grads();
-        let stats = self.policy.forward(&forest, method.want())?;
-        let view = View { sequences: &sequences, stats: &stats, norm, beta: None };
+        let stats = self.policy.forward(&batch.forest, method.want())?;
+        let view = batch.view(&stats, norm, None, 0.0);
         let mut cotangent = Cotangent::default();
         let means = method.loss(&view, &mut cotangent).means(norm);
         let loss = means.iter().find(|(name, _)| *name == "loss").map_or(f64::NAN, |(_, loss)| *loss);

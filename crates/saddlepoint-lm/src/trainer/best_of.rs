@@ -124,7 +124,9 @@ mod tests {
         }
         let exact: f64 = chosen.iter().zip(reference).map(|(p, q)| p * (p / q).ln()).sum();
         assert!((divergence(0.3, 2) - exact).abs() < 1e-12);
-        assert_eq!([divergence(0.0, 4), divergence(1.0, 4), divergence(0.4, 1)], [0.0; 3]);
+        for nothing in [divergence(0.0, 4), divergence(1.0, 4), divergence(0.4, 1)] {
+            assert!(nothing.abs() < 1e-15, "{nothing}");
+        }
         for n in [2, 8, 64] {
             let bound = best_of(&[1, 2], 64, n).bound;
             assert!((1..100).all(|p| divergence(f64::from(p) / 100.0, n) <= bound), "{n}");

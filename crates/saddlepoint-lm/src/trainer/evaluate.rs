@@ -2,11 +2,12 @@
 
 use super::cached::{Cached, Side};
 use super::example::{Example, batch};
-use super::job::Part;
+use super::job::{Job, Part};
+use super::mismatched::Mismatched;
 use super::setup::Run;
 use crate::Result;
-use crate::engine::{Cotangent, Policy, Want};
-use crate::method::{Method, Norm, Sums, View};
+use crate::engine::{Cotangent, Policy};
+use crate::method::{Norm, Sums};
 use crate::tether::Tether;
 
 /// Means over held-out examples by name.
@@ -17,45 +18,46 @@ impl Run<'_> {
     pub(super) fn evaluate(&mut self) -> Result<Option<Means>> {
         let job = self.job;
         let Some(part) = &job.eval else { return Ok(None) };
-        let (want, cached) = (self.want(), self.cached.as_ref());
-        let tether = self.tether.as_ref();
-        evaluate(&mut self.policy, &*job.method, tether, want, cached, part, job.eval_batch()).map(Some)
+        let cached = self.cached.as_ref();
+        evaluate(&mut self.policy, job, self.tether.as_ref(), cached, part).map(Some)
     }
 }
 
-/// Metrics of `part`, named as in training, over batches of `size`; independent of `size`. The coefficient is the
-/// one of the configuration, not the one that a budget moves, so that evaluations after different steps compare.
+/// Metrics of `part`, named as in training, over batches on whose size nothing depends unless the method couples the
+/// sequences of a batch. The coefficient is the one of the configuration, not the one that a budget moves, so that evaluations after different steps compare.
 pub(super) fn evaluate(
     policy: &mut Policy,
-    method: &dyn Method,
+    job: &Job,
     tether: Option<&Tether>,
-    want: Want,
     cached: Option<&Cached>,
     part: &Part,
-    size: usize,
 ) -> Result<Means> {
+    let (mut want, size) = (job.want(tether), job.eval_batch());
+    want.ref_logp &= cached.is_none();
     let mut norm = Norm::default();
     for example in &part.examples {
         example.count(&mut norm);
     }
     let beta = tether.and_then(Tether::constant_beta);
+    let examples: Vec<&Example> = part.examples.iter().collect();
+    let mismatched = Mismatched::of(job, policy, &examples, size)?;
     let mut sums = Sums::default();
-    let all: Vec<usize> = (0..part.examples.len()).collect();
-    for indices in all.chunks(size) {
-        let examples: Vec<&Example> = indices.iter().map(|&i| &part.examples[i]).collect();
-        let batch = batch(&examples);
+    let all: Vec<usize> = (0..examples.len()).collect();
+    for (examples, indices) in examples.chunks(size).zip(all.chunks(size)) {
+        let batch = batch(examples);
         let mut stats = policy.evaluate(&batch.forest, want)?;
         if let Some(cached) = cached {
             cached.complete(Side::Eval, indices, &batch, &mut stats);
         }
-        let view = View { sequences: &batch.sequences, stats: &stats, norm, beta };
+        let view = batch.view(&stats, norm, beta, mismatched.mean);
         // The derivatives are not used; the method computes both at once.
         let mut cotangent = Cotangent::default();
-        let mut metrics = method.loss(&view, &mut cotangent);
+        let mut metrics = job.method.loss(&view, &mut cotangent);
         if let Some(tether) = tether {
             tether.penalize(&view, &mut cotangent, &mut metrics);
         }
         sums.merge(&metrics);
     }
+    mismatched.report(&mut sums);
     Ok(sums.means(norm))
 }

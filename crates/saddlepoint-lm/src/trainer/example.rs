@@ -2,15 +2,16 @@
 
 use std::ops::Range;
 
-use crate::data::{Pair, Supervised};
-use crate::engine::Forest;
-use crate::method::Norm;
+use crate::data::{Labelled, Pair, Supervised};
+use crate::engine::{Forest, Stats};
+use crate::method::{Norm, View};
 
 /// One record of the training data, as ids.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Example {
     Supervised(Supervised),
     Pair(Pair),
+    Labelled(Labelled),
 }
 
 impl Example {
@@ -22,29 +23,47 @@ impl Example {
                 &s.ids[..first]
             }
             Example::Pair(pair) => &pair.prompt,
+            Example::Labelled(labelled) => &labelled.prompt,
         }
     }
 
-    /// Adds its predictions, sequences and pairs to `norm`.
-    pub(crate) fn count(&self, norm: &mut Norm) {
+    /// What follows the prompt, sequence by sequence. None of a supervised example, of which only parts may be learned.
+    pub(super) fn completions(&self) -> Vec<&[u32]> {
         match self {
-            Example::Supervised(s) => {
-                norm.tokens += s.supervised.iter().filter(|&&on| on).count();
-                norm.sequences += 1;
-            }
-            Example::Pair(pair) => {
-                norm.tokens += pair.chosen.len() + pair.rejected.len();
-                norm.sequences += 2;
-                norm.pairs += 1;
-            }
+            Example::Supervised(_) => Vec::new(),
+            Example::Pair(pair) => vec![&pair.chosen, &pair.rejected],
+            Example::Labelled(labelled) => vec![&labelled.completion],
         }
+    }
+
+    /// Its completion with a label, if it is one.
+    pub(super) fn labelled(&self) -> Option<&Labelled> {
+        match self {
+            Example::Labelled(labelled) => Some(labelled),
+            Example::Supervised(_) | Example::Pair(_) => None,
+        }
+    }
+
+    /// Adds its predictions, sequences, pairs and desirable sequences to `norm`.
+    pub(crate) fn count(&self, norm: &mut Norm) {
+        if let Example::Supervised(s) = self {
+            norm.tokens += s.supervised.iter().filter(|&&on| on).count();
+            norm.sequences += 1;
+            return;
+        }
+        for completion in self.completions() {
+            norm.tokens += completion.len();
+            norm.sequences += 1;
+        }
+        norm.pairs += usize::from(matches!(self, Example::Pair(_)));
+        norm.desirable += usize::from(self.labelled().is_some_and(|labelled| labelled.label));
     }
 
     /// Tokens as TRL counts them (`num_tokens`): of every sequence, a pair's prompt twice.
     pub(super) fn tokens(&self) -> usize {
         match self {
             Example::Supervised(s) => s.ids.len(),
-            Example::Pair(pair) => 2 * pair.prompt.len() + pair.chosen.len() + pair.rejected.len(),
+            _ => self.completions().iter().map(|completion| self.prompt().len() + completion.len()).sum(),
         }
     }
 
@@ -54,12 +73,18 @@ impl Example {
             Example::Supervised(s) => {
                 s.supervised.iter().rposition(|&on| on).expect("something is supervised")
             }
-            Example::Pair(pair) => pair.prompt.len() + pair.chosen.len() + pair.rejected.len() - 2,
+            _ => self.prompt().len() + self.below(),
         }
+    }
+
+    /// Of these, those below its prompt.
+    fn below(&self) -> usize {
+        self.completions().iter().map(|completion| completion.len() - 1).sum()
     }
 }
 
-/// What `count` examples need at most: stored tokens and predictions.
+/// What `count` examples need at most: stored tokens and predictions. Completions with a label may be put under the prompts
+/// of others, so there the longest of each are counted.
 pub(super) fn bound(examples: &[Example], count: usize) -> (usize, usize) {
     let largest = |measure: &dyn Fn(&Example) -> usize| {
         let mut sizes: Vec<usize> = examples.iter().map(measure).collect();
@@ -71,17 +96,37 @@ pub(super) fn bound(examples: &[Example], count: usize) -> (usize, usize) {
         example.count(&mut norm);
         norm.tokens
     };
-    (largest(&Example::stored), largest(&predictions))
+    let stored = match examples.first() {
+        Some(Example::Labelled(_)) => largest(&|example| example.prompt().len()) + largest(&Example::below),
+        _ => largest(&Example::stored),
+    };
+    (stored, largest(&predictions))
 }
 
-/// A forest and the rows of each sequence: one a supervised example, two a pair (chosen, rejected).
+/// A forest and the rows of each sequence: one a supervised example or a completion with a label, two a pair (chosen,
+/// rejected).
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub(crate) forest: Forest,
     pub(crate) sequences: Vec<Range<usize>>,
+    /// Of the completions that have one.
+    pub(crate) labels: Vec<bool>,
 }
 
-/// Puts examples into one forest. Pairs hang below their prompt, and pairs with the same prompt below one.
+impl Batch {
+    /// What a method sees of it.
+    pub(crate) fn view<'a>(
+        &'a self,
+        stats: &'a Stats,
+        norm: Norm,
+        beta: Option<f64>,
+        mismatched: f64,
+    ) -> View<'a> {
+        View { sequences: &self.sequences, labels: &self.labels, stats, norm, beta, mismatched }
+    }
+}
+
+/// Puts examples into one forest. Completions hang below their prompt, and those with the same prompt below one.
 pub(crate) fn batch(examples: &[&Example]) -> Batch {
     let mut forest = Forest::default();
     let mut sequences: Vec<Range<usize>> = Vec::with_capacity(2 * examples.len());
@@ -89,22 +134,22 @@ pub(crate) fn batch(examples: &[&Example]) -> Batch {
     for (i, example) in examples.iter().enumerate() {
         match example {
             Example::Supervised(s) => placed[i] = Some(vec![forest.sequence(&s.ids, &s.supervised)]),
-            Example::Pair(first) if placed[i].is_none() => {
-                let root = forest.root(&first.prompt);
+            _ if placed[i].is_none() => {
+                let root = forest.root(example.prompt());
                 for (place, other) in placed.iter_mut().zip(examples).skip(i) {
-                    if let Example::Pair(pair) = other
-                        && pair.prompt == first.prompt
-                    {
-                        let chosen = forest.completion(root, &pair.chosen);
-                        *place = Some(vec![chosen, forest.completion(root, &pair.rejected)]);
+                    let completions = other.completions();
+                    if !completions.is_empty() && other.prompt() == example.prompt() {
+                        let rows = completions.iter().map(|completion| forest.completion(root, completion));
+                        *place = Some(rows.collect());
                     }
                 }
             }
-            Example::Pair(_) => {}
+            _ => {}
         }
     }
     sequences.extend(placed.into_iter().flat_map(|rows| rows.expect("every example has its place")));
-    Batch { forest, sequences }
+    let labels = examples.iter().filter_map(|e| e.labelled()).map(|labelled| labelled.label).collect();
+    Batch { forest, sequences, labels }
 }
 
 #[cfg(test)]
@@ -119,7 +164,7 @@ mod tests {
     fn pairs_with_the_same_prompt_share_it_and_keep_their_order() {
         let pairs =
             [pair(&[1, 2], &[3, 9], &[4, 9]), pair(&[7], &[8, 9], &[9]), pair(&[1, 2], &[5, 9], &[9])];
-        let Batch { forest, sequences } = batch(&pairs.iter().collect::<Vec<_>>());
+        let Batch { forest, sequences, .. } = batch(&pairs.iter().collect::<Vec<_>>());
         assert_eq!(forest.tokens, [1, 2, 3, 4, 5, 7, 8]);
         let targets: Vec<Vec<u32>> = sequences
             .iter()
@@ -137,11 +182,34 @@ mod tests {
             ids: vec![1, 2, 3, 4, 5],
             supervised: vec![false, false, true, true, false],
         });
-        let Batch { forest, sequences } = batch(&[&example]);
+        let Batch { forest, sequences, .. } = batch(&[&example]);
         assert_eq!((forest.tokens.len(), example.stored(), example.tokens()), (3, 3, 5));
         assert_eq!((sequences[0].clone(), sequences.len(), example.prompt()), (0..2, 1, &[1, 2][..]));
         let mut norm = Norm::default();
         example.count(&mut norm);
-        assert_eq!(norm, Norm { tokens: 2, sequences: 1, pairs: 0 });
+        assert_eq!(norm, Norm { tokens: 2, sequences: 1, pairs: 0, desirable: 0 });
+    }
+
+    #[test]
+    fn completions_with_labels_share_a_prompt_and_need_room_under_the_prompts_of_others() {
+        let labelled = |prompt: &[u32], completion: &[u32], label| {
+            Example::Labelled(Labelled { prompt: prompt.to_vec(), completion: completion.to_vec(), label })
+        };
+        let examples = [
+            labelled(&[1, 2], &[3, 9], true),
+            labelled(&[7, 7, 7], &[8], false),
+            labelled(&[1, 2], &[9], false),
+        ];
+        let Batch { forest, sequences, labels } = batch(&examples.iter().collect::<Vec<_>>());
+        assert_eq!((forest.tokens, sequences), (vec![1, 2, 3, 7, 7, 7], vec![0..2, 3..4, 2..3]));
+        assert_eq!(labels, [true, false, false]);
+        let mut norm = Norm::default();
+        for example in &examples {
+            example.count(&mut norm);
+        }
+        assert_eq!(norm, Norm { tokens: 4, sequences: 3, pairs: 0, desirable: 1 });
+        assert_eq!(examples.iter().map(Example::tokens).collect::<Vec<_>>(), [4, 4, 3]);
+        // The longest prompt with the longest completion.
+        assert_eq!(bound(&examples, 1), (3 + 1, 2));
     }
 }

@@ -7,9 +7,9 @@ use super::evaluate::evaluate;
 use super::example::{Example, batch};
 use super::job::{Job, Part};
 use crate::data::doctor::{Finding, Piece, Samples, inspect, pieces};
-use crate::data::{Pair, Supervised};
+use crate::data::{Labelled, Pair, Supervised};
 use crate::engine::Cotangent;
-use crate::method::{Norm, View};
+use crate::method::{Input, Norm};
 use crate::{Error, Result};
 
 /// Updates of an adapter that are zero, and the matrix that has to move before they can have a gradient.
@@ -18,15 +18,20 @@ const LORA: [&str; 2] = [".lora_A.", ".lora_B."];
 impl Job {
     /// What looks wrong about model, template and training data. Most severe first.
     pub fn findings(&self) -> Vec<Finding> {
-        let (mut supervised, mut pairs): (Vec<Supervised>, Vec<Pair>) = Default::default();
+        let (mut supervised, mut pairs, mut labelled): (Vec<Supervised>, Vec<Pair>, Vec<Labelled>) =
+            Default::default();
         for example in &self.train.examples {
             match example {
                 Example::Supervised(item) => supervised.push(item.clone()),
                 Example::Pair(item) => pairs.push(item.clone()),
+                Example::Labelled(item) => labelled.push(item.clone()),
             }
         }
-        let samples =
-            if pairs.is_empty() { Samples::Supervised(&supervised) } else { Samples::Pairs(&pairs) };
+        let samples = match self.method.meta().input {
+            Input::Supervised => Samples::Supervised(&supervised),
+            Input::Pairs => Samples::Pairs(&pairs),
+            Input::Unpaired => Samples::Unpaired(&labelled),
+        };
         inspect(&self.codec, self.model.shape.vocab, samples, &self.train.prepared)
     }
 
@@ -44,7 +49,7 @@ impl Job {
             .take(count)
             .flat_map(|example| match example {
                 Example::Supervised(s) => vec![pieces(&self.codec.tokenizer, &s.ids, &s.supervised)],
-                Example::Pair(p) => vec![completed(&p.prompt, &p.chosen), completed(&p.prompt, &p.rejected)],
+                _ => example.completions().iter().map(|c| completed(example.prompt(), c)).collect(),
             })
             .collect()
     }
@@ -67,7 +72,8 @@ impl Job {
         let batch = batch(&examples);
         policy.zero_grads();
         let stats = policy.forward(&batch.forest, want)?;
-        let view = View { sequences: &batch.sequences, stats: &stats, norm, beta: None };
+        // Where a loss has a baseline it has no derivative, so it need not be known.
+        let view = batch.view(&stats, norm, None, 0.0);
         let mut cotangent = Cotangent::default();
         self.method.loss(&view, &mut cotangent);
         policy.backward(&cotangent)?;
@@ -98,7 +104,6 @@ impl Job {
         if let Some(folder) = result {
             read_weights(folder, &self.recipe, &self.model, &mut policy)?;
         }
-        let want = self.want(tether.as_ref());
-        evaluate(&mut policy, &*self.method, tether.as_ref(), want, None, eval, self.eval_batch())
+        evaluate(&mut policy, self, tether.as_ref(), None, eval)
     }
 }

@@ -92,10 +92,38 @@ impl Job {
         }
         let held = memory::resident().unwrap_or(0);
         let job = Self { recipe: recipe.clone(), method, model, codec, held_to, train, eval, held };
+        job.check_mismatched()?;
         if recipe.tether.is_some() {
             job.check_prompts()?;
         }
         Ok(job)
+    }
+
+    /// Checks that every step has completions of other examples, where the method needs them.
+    fn check_mismatched(&self) -> Result<()> {
+        if !self.method.mismatched() {
+            return Ok(());
+        }
+        let refuse = |key: &str, problem| Err(Error::Config { key: key.to_owned(), problem });
+        let (name, records, size) =
+            (self.method.meta().name, self.train.len(), self.recipe.train.step_size());
+        if size == 1 || records % size == 1 {
+            let problem = format!(
+                "{records} examples in steps of {size} leave a step of one, which has no completion of another example for the \
+                 baseline of `{name}`; choose another size, or loss_type = \"apo_zero_unpaired\", which has none"
+            );
+            return refuse("train.per_device_train_batch_size", problem);
+        }
+        if self.eval.as_ref().is_some_and(|eval| eval.len() < 2) {
+            let problem = format!("the baseline of `{name}` needs at least 2 held-out examples, there is 1");
+            return refuse("data", problem);
+        }
+        Ok(())
+    }
+
+    /// Longest sequence, in tokens, also of a completion under another's prompt.
+    pub(super) fn longest(&self) -> usize {
+        self.recipe.data.max_length.min(self.model.shape.context)
     }
 
     /// Checks that a divergence can be measured on the prompts.
@@ -343,6 +371,7 @@ fn examples(recipe: &Recipe, codec: &Codec, input: Input) -> Result<(Part, Optio
             let lines = match input {
                 Input::Supervised => generate.corpus(split, seed),
                 Input::Pairs => generate.pairs(split, seed),
+                Input::Unpaired => generate.unpaired(split, seed),
             };
             let read = read_json(Path::new("data.generate"), lines.as_bytes(), &data.reading())?;
             prepared(recipe, codec, input, read)
@@ -371,19 +400,23 @@ fn prepared(recipe: &Recipe, codec: &Codec, input: Input, read: (Vec<Record>, Re
             let (items, report) = prepare::preference(codec, &records, &config)?;
             (items.into_iter().map(Example::Pair).collect::<Vec<_>>(), report)
         }
+        Input::Unpaired => {
+            let (items, report) = prepare::unpaired(codec, &records, &config)?;
+            (items.into_iter().map(Example::Labelled).collect(), report)
+        }
     };
     Ok(Part { examples, records: prepared.kept.clone(), read, prepared })
 }
 
-/// Takes a share of the examples away for evaluation. Pairs with the same prompt stay on one side.
+/// Takes a share of the examples away for evaluation. Completions of the same prompt stay on one side.
 fn split(all: &Part, fraction: f64, seed: Seed) -> Result<(Part, Option<Part>)> {
     let mut groups: Vec<Vec<usize>> = Vec::new();
     let mut known = BTreeMap::new();
     for (i, example) in all.examples.iter().enumerate() {
         match example {
             Example::Supervised(_) => groups.push(vec![i]),
-            Example::Pair(pair) => {
-                let group = *known.entry(&pair.prompt).or_insert(groups.len());
+            Example::Pair(_) | Example::Labelled(_) => {
+                let group = *known.entry(example.prompt()).or_insert(groups.len());
                 if group == groups.len() {
                     groups.push(Vec::new());
                 }

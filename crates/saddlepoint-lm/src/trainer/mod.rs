@@ -16,6 +16,7 @@ mod finish;
 mod inspect;
 mod job;
 mod memory;
+mod mismatched;
 mod order;
 mod sampling;
 mod setup;
@@ -32,7 +33,7 @@ use saddlepoint_core::metrics::Metrics;
 use saddlepoint_core::run::RunDir;
 
 pub use best_of::BestOf;
-pub(crate) use example::{Batch, Example, batch};
+pub(crate) use example::{Example, batch};
 pub use job::{Job, Part, codec, comparable};
 pub use summary::{Evaluation, SampleSummary, Summary};
 
@@ -214,8 +215,6 @@ fn stage(recipe: &Recipe, resume: bool, observer: Observer) -> Result<Summary> {
     if let Some(summary) = finish::summary(dir.path())? {
         return Ok(summary);
     }
-    let resumed = latest.as_ref().map(|(step, _)| *step);
-    observer(&Event::Opened { job: &job, run_dir: dir.path(), resumed });
     let mut run = setup::Run::open(&job, (dir, latest), observer)?;
     run.look_before(observer)?;
     steps::train(&mut run, observer)?;

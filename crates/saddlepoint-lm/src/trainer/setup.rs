@@ -21,7 +21,7 @@ use super::job::Job;
 use super::order::Order;
 use super::sampling::Sampling;
 use super::state::{State, VERSION};
-use super::{CONFIG, Observer, settings, text};
+use super::{CONFIG, Event, Observer, settings, text};
 use crate::engine::{Policy, TensorSpec, Want};
 use crate::recipe::Recipe;
 use crate::tether::Tether;
@@ -61,6 +61,8 @@ impl<'a> Run<'a> {
         let schedule = train.schedule(job.steps())?;
 
         let mut policy = job.policy(job.setup(tether.as_ref()))?;
+        let resumed = latest.as_ref().map(|(step, _)| *step);
+        observer(&Event::Opened { job, run_dir: dir.path(), resumed });
         let folder = job.ref_logps(dir.path());
         let cached = folder.map(|folder| Cached::open(job, &mut policy, &folder, observer)).transpose()?;
         let tensors: Vec<_> = policy.trainable().tensors.iter().map(TensorSpec::optimized).collect();

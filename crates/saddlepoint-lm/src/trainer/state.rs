@@ -51,31 +51,30 @@ pub(super) struct Kept {
 /// Means over the steps since the last line of metrics.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Window {
-    sums: Vec<(String, f64)>,
-    steps: u64,
+    /// Name, sum, and the number of steps that had the metric.
+    sums: Vec<(String, f64, u64)>,
 }
 
 impl Window {
     pub(super) fn add(&mut self, values: &[(&'static str, f64)]) {
-        self.steps += 1;
         for &(name, value) in values {
-            match self.sums.iter_mut().find(|(known, _)| known == name) {
-                Some((_, sum)) => *sum += value,
-                None => self.sums.push((name.to_owned(), value)),
+            match self.sums.iter_mut().find(|(known, ..)| known == name) {
+                Some((_, sum, steps)) => (*sum, *steps) = (*sum + value, *steps + 1),
+                None => self.sums.push((name.to_owned(), value, 1)),
             }
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.steps == 0
+        self.sums.is_empty()
     }
 
     /// The means; the window is empty afterwards.
     pub(super) fn take(&mut self) -> Metrics {
         let window = std::mem::take(self);
         let mut metrics = Metrics::new();
-        for (name, sum) in window.sums {
-            metrics.set(name, sum / window.steps as f64);
+        for (name, sum, steps) in window.sums {
+            metrics.set(name, sum / steps as f64);
         }
         metrics
     }
@@ -104,10 +103,11 @@ mod tests {
         window.add(&[("loss", 0.1), ("entropy", 3.0)]);
         let text = serde_json::to_string(&window).expect("serialises");
         let mut window: Window = serde_json::from_str(&text).expect("parses");
-        window.add(&[("loss", 0.2), ("entropy", 1.0)]);
+        window.add(&[("loss", 0.2), ("entropy", 1.0), ("rare", 5.0)]);
         let metrics = window.take();
         assert_eq!(metrics.get("loss").map(f64::to_bits), Some((0.3_f64 / 2.0).next_up().to_bits()));
         assert_eq!(metrics.get("entropy"), Some(2.0));
+        assert_eq!(metrics.get("rare"), Some(5.0), "the mean of the steps that had it");
         assert!(window.is_empty());
     }
 }

@@ -7,12 +7,13 @@ use saddlepoint_opt::optimizer::{clip_factor, global_norm};
 
 use super::cached::Side;
 use super::example::{Example, batch};
+use super::mismatched::Mismatched;
 use super::order::permutation;
 use super::setup::Run;
 use super::state::{Best, Kept};
 use super::{Event, Observer, checkpoint};
 use crate::engine::{Cotangent, Policy};
-use crate::method::{Norm, Sums, View};
+use crate::method::{Norm, Sums};
 use crate::tether::{Tether, Verdict};
 use crate::{Error, Result};
 
@@ -37,6 +38,7 @@ pub(super) fn train(run: &mut Run, observer: Observer) -> Result<()> {
         run.policy.zero_grads();
         let mut sums = Sums::default();
         let size = config.per_device_train_batch_size;
+        let mismatched = Mismatched::of(job, &mut run.policy, &examples, size)?;
         for (examples, records) in examples.chunks(size).zip(records.chunks(size)) {
             let batch = batch(examples);
             let mut stats = run.policy.forward(&batch.forest, want)?;
@@ -44,7 +46,7 @@ pub(super) fn train(run: &mut Run, observer: Observer) -> Result<()> {
                 cached.complete(Side::Train, records, &batch, &mut stats);
             }
             let beta = run.tether.as_ref().and_then(Tether::method_beta);
-            let view = View { sequences: &batch.sequences, stats: &stats, norm, beta };
+            let view = batch.view(&stats, norm, beta, mismatched.mean);
             let mut cotangent = Cotangent::default();
             let mut part = job.method.loss(&view, &mut cotangent);
             if let Some(tether) = &run.tether {
@@ -54,6 +56,7 @@ pub(super) fn train(run: &mut Run, observer: Observer) -> Result<()> {
             run.policy.backward(&cotangent)?;
             sums.merge(&part);
         }
+        mismatched.report(&mut sums);
 
         let rate = recipe.learning_rate() * run.schedule.factor(run.state.step);
         let grad_norm = global_norm(run.policy.trainable().grads);
@@ -188,7 +191,7 @@ fn save(run: &mut Run, observer: Observer) -> Result<()> {
 
 /// Refuses metrics that are not finite, before anything is changed by them.
 fn finite(run: &Run, sums: &Sums, records: &[usize]) -> Result<()> {
-    let one = Norm { tokens: 1, sequences: 1, pairs: 1 };
+    let one = Norm { tokens: 1, sequences: 1, pairs: 1, desirable: 1 };
     match sums.means(one).into_iter().find(|(_, value)| !value.is_finite()) {
         Some((name, value)) => Err(not_finite(run, name, value, records)),
         None => Ok(()),

@@ -36,8 +36,8 @@ data = [
 ]
 
 
-def statistics(policy, reference, ids, mask):
-    """Sequence by sequence, and pair by pair: the batch has all chosen completions before the rejected ones."""
+def sequences(policy, reference, ids, mask):
+    """The statistics of the completions, sequence by sequence."""
     with torch.no_grad():
         z, r = (m(input_ids=ids).logits[:, :-1].log_softmax(-1) for m in (policy, reference))
     target = ids[:, 1:, None]
@@ -45,9 +45,15 @@ def statistics(policy, reference, ids, mask):
         "logp": z.gather(-1, target)[..., 0], "ref_logp": r.gather(-1, target)[..., 0],
         "divergence": (r.exp() * (r - z)).sum(-1), "top1": z.argmax(-1) == target[..., 0],
     }
-    keep, half = mask[:, 1:].bool(), len(ids) // 2
+    keep = mask[:, 1:].bool()
+    return {name: [v[i][keep[i]].tolist() for i in range(len(ids))] for name, v in values.items()}
+
+
+def statistics(policy, reference, ids, mask):
+    """Pair by pair: the batch has all chosen completions before the rejected ones."""
+    values, half = sequences(policy, reference, ids, mask), len(ids) // 2
     order = [i for pair in range(half) for i in (pair, pair + half)]
-    return {name: [v[i][keep[i]].tolist() for i in order] for name, v in values.items()}
+    return {name: [rows[i] for i in order] for name, rows in values.items()}
 
 
 def padded(picked):

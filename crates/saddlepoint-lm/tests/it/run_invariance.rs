@@ -1,5 +1,6 @@
 //! What a run must not depend on: the number of threads, the division of a step into passes, the day it is done.
-//! Each is shown on whole runs: fine-tuning, DPO of an adapter, DPO of all weights under a budget.
+//! Each is shown on whole runs: fine-tuning, DPO of an adapter, DPO of all weights under a
+//! budget; division also on KTO, which has a mean over the step in its loss.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -69,6 +70,8 @@ impl Place {
         let place = Place(tempfile::tempdir().expect("a temporary folder"));
         fs::write(place.path().join("sft.toml"), SFT).expect("written");
         fs::write(place.path().join("dpo.toml"), PAIRS).expect("written");
+        let judged = PAIRS.replace("name = \"dpo\"\nlabel_smoothing = 0.1", "name = \"kto\"");
+        fs::write(place.path().join("kto.toml"), judged).expect("written");
         place.train("sft.toml", "sft", &[]);
         place
     }
@@ -219,6 +222,11 @@ fn division_does_not_matter_to_fine_tuning() {
 #[test]
 fn division_does_not_matter_to_an_adapter() {
     Place::new().is_the_same_for_any_division("dpo.toml", &ADAPTER);
+}
+
+#[test]
+fn division_does_not_matter_to_a_baseline_of_other_completions() {
+    Place::new().is_the_same_for_any_division("kto.toml", &[]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use saddlepoint_lm::Error;
+use saddlepoint_lm::data::doctor::Severity;
 use saddlepoint_lm::model::{ModelFolder, SafeTensors};
 use saddlepoint_lm::recipe::Recipe;
 use saddlepoint_lm::tether::Verdict;
@@ -421,6 +422,86 @@ fn a_fraction_is_held_out_without_sharing_prompts() {
     let eval = job.eval().expect("held out");
     assert_eq!((job.train().len(), eval.len()), (28, 12), "prompts come in groups of four");
     assert_eq!(job.steps(), 3 * 4);
+}
+
+#[test]
+fn pairs_are_judged_one_by_one_where_the_method_wants_that() {
+    let place = place(str::to_owned);
+    quiet(&load(place.path(), "base.toml", &["train.max_steps=1"]), false);
+    let pair = |i: usize| json!({ "prompt": format!("{},1,1,1=", i % 10), "chosen": "5", "rejected": format!("7{i}") });
+    let pairs: Vec<String> = (0..40).map(|i| pair(i).to_string()).collect();
+    fs::write(place.path().join("pairs.jsonl"), pairs.join("\n")).expect("written");
+    let text = "[model]\npath = \"base/model\"\n[data]\npath = \"pairs.jsonl\"\neval_fraction = 0.25\n[method]\nname = \"kto\"\n";
+    fs::write(place.path().join("file.toml"), text).expect("written");
+    let job = Job::open(&load(place.path(), "file.toml", &[])).expect("opens");
+    let eval = job.eval().expect("held out");
+    assert_eq!((job.train().len(), eval.len()), (56, 24), "both completions of a prompt stay on one side");
+    assert!(job.findings().iter().all(|finding| finding.severity() == Severity::Info));
+    assert_eq!(job.shown(2).len(), 2);
+    assert_eq!(job.unreachable().expect("computes"), Vec::<String>::new());
+}
+
+#[test]
+fn a_baseline_is_the_mean_over_completions_of_others() {
+    let place = place(str::to_owned);
+    for (out, rate) in [("base", "1e-2"), ("other", "3e-3")] {
+        let sets = [format!("train.output_dir={out}"), format!("optimizer.learning_rate={rate}")];
+        quiet(&load(place.path(), "base.toml", &sets.each_ref().map(String::as_str)), false);
+    }
+    let (prompts, completions) = (["1,2,3,4=", "7=", "0,9="], ["4", "70,7", "9,9"]);
+    let file = |name: &str, shift: usize| {
+        let row = |i: usize| json!({ "prompt": prompts[i], "completion": completions[(i + shift) % 3], "label": true });
+        let rows: Vec<String> = (0..3).map(|i| row(i).to_string()).collect();
+        fs::write(place.path().join(name), rows.join("\n")).expect("written");
+    };
+    file("own.jsonl", 0);
+    file("swapped.jsonl", 2);
+    let metric = |data: &str, from: &str, to: &str, name: &str, sets: &[&str]| -> f64 {
+        let text = format!(
+            "[model]\npath = \"{from}/model\"\n[data]\npath = \"{data}\"\neval_path = \"{data}\"\n[method]\nname = \"kto\"\nbeta = 1.0\n"
+        );
+        fs::write(place.path().join("file.toml"), text).expect("written");
+        let job = Job::open(&load(place.path(), "file.toml", sets)).expect("opens");
+        let means = job.evaluate(Some(&place.path().join(to).join("model"))).expect("evaluates");
+        means.iter().find(|(known, _)| *known == name).expect("a metric").1
+    };
+    let mean = metric("swapped.jsonl", "base", "other", "rewards/chosen", &[]);
+    assert!(mean.abs() > 1e-3, "the two models differ: {mean}");
+    for (from, to, mean) in [("base", "other", mean), ("other", "base", -mean)] {
+        for size in ["1", "2", "3"] {
+            let sets = [format!("train.per_device_eval_batch_size={size}")];
+            let sets = sets.each_ref().map(String::as_str);
+            let kl = metric("own.jsonl", from, to, "kl", &sets);
+            assert!((kl - mean.max(0.0)).abs() < 1e-5, "{from} to {to} in {size}: {kl} against {mean}");
+            let clamped = metric("own.jsonl", from, to, "kl/clamped", &sets);
+            assert!((clamped - f64::from(mean < 0.0)).abs() < 1e-12);
+        }
+    }
+    // The first row has 9 tokens; the completion before it, put under its prompt, would make 11.
+    let long = ["data.max_length=9"];
+    assert!(metric("own.jsonl", "base", "other", "kl/truncated", &long) > 0.3);
+    assert!(metric("own.jsonl", "base", "other", "kl/truncated", &[]) == 0.0);
+}
+
+#[test]
+fn a_step_of_one_completion_has_no_baseline() {
+    let place = place(str::to_owned);
+    let open = |sets: &[&str]| {
+        let sets = [&["method.name=kto"], sets].concat();
+        Job::open(&load(place.path(), "base.toml", &sets)).map(drop).map_err(|error| error.to_string())
+    };
+    let message = "train.per_device_train_batch_size: 9 examples in steps of 4 leave a step of one, which has no completion of \
+                   another example for the baseline of `kto`; choose another size, or loss_type = \"apo_zero_unpaired\", \
+                   which has none";
+    let nine = ["data.generate.samples=9", "train.per_device_train_batch_size=4"];
+    assert_eq!(open(&nine), Err(message.to_owned()));
+    assert_eq!(open(&[&nine[..], &["method.loss_type=apo_zero_unpaired"]].concat()), Ok(()));
+    assert_eq!(open(&["data.generate.samples=9", "train.per_device_train_batch_size=3"]), Ok(()));
+    assert!(open(&["train.per_device_train_batch_size=1"]).is_err());
+    assert_eq!(
+        open(&["data.generate.eval_samples=1"]),
+        Err("data: the baseline of `kto` needs at least 2 held-out examples, there is 1".to_owned())
+    );
 }
 
 #[test]

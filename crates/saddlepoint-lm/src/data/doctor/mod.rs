@@ -7,7 +7,7 @@ mod probe;
 pub use finding::{Finding, Severity};
 pub use pieces::{Piece, pieces};
 
-use super::{Codec, Pair, PrepareReport, Supervised};
+use super::{Codec, Labelled, Pair, PrepareReport, Supervised};
 
 /// What a method would train on.
 #[derive(Debug, Clone, Copy)]
@@ -16,6 +16,8 @@ pub enum Samples<'a> {
     Supervised(&'a [Supervised]),
     /// Preference pairs.
     Pairs(&'a [Pair]),
+    /// Completions with labels.
+    Unpaired(&'a [Labelled]),
 }
 
 /// Looks for the mistakes that let a run finish with a model that is worse than before: nothing trained, a stop
@@ -81,6 +83,12 @@ fn training(codec: &Codec, samples: Samples<'_>) -> Vec<Finding> {
         Samples::Pairs(items) => {
             for item in items {
                 item.chosen.iter().chain(&item.rejected).for_each(|&id| see(id));
+                doubled += usize::from(twice(&item.prompt));
+            }
+        }
+        Samples::Unpaired(items) => {
+            for item in items {
+                item.completion.iter().for_each(|&id| see(id));
                 doubled += usize::from(twice(&item.prompt));
             }
         }

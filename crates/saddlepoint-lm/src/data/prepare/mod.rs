@@ -7,6 +7,7 @@ mod prompts;
 mod report;
 mod sft;
 mod truncate;
+mod unpaired;
 
 use rayon::prelude::*;
 use schemars::JsonSchema;
@@ -17,6 +18,7 @@ pub use prompts::prompts;
 pub use report::{DropReason, Dropped, PrepareReport};
 pub use sft::sft;
 pub use truncate::Truncation;
+pub use unpaired::unpaired;
 
 use super::Record;
 use crate::{Error, Result};
@@ -39,6 +41,17 @@ pub struct Pair {
     pub chosen: Vec<u32>,
     /// The worse one.
     pub rejected: Vec<u32>,
+}
+
+/// A prompt with a continuation that was judged, neither of them empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Labelled {
+    /// What comes first.
+    pub prompt: Vec<u32>,
+    /// The continuation, its end token included.
+    pub completion: Vec<u32>,
+    /// Whether it is desirable.
+    pub label: bool,
 }
 
 /// A prompt to continue.

@@ -42,34 +42,49 @@ pub fn preference(
 }
 
 fn finish(mut pair: Pair, mut notes: Notes, rule: Truncation, bound: usize) -> Outcome<Pair> {
-    if pair.prompt.is_empty() {
-        return Outcome::Dropped(DropReason::EmptyPrompt);
+    let Pair { prompt, chosen, rejected } = &mut pair;
+    match fit(prompt, &mut [chosen, rejected], &mut notes, rule, bound) {
+        Some(reason) => Outcome::Dropped(reason),
+        None => Outcome::Kept(pair, notes),
     }
-    if pair.chosen.is_empty() || pair.rejected.is_empty() {
-        return Outcome::Dropped(DropReason::EmptyCompletion);
+}
+
+/// Cuts a prompt and its completions to `bound` tokens each together, and counts; or says why they are left out.
+pub(super) fn fit(
+    prompt: &mut Vec<u32>,
+    completions: &mut [&mut Vec<u32>],
+    notes: &mut Notes,
+    rule: Truncation,
+    bound: usize,
+) -> Option<DropReason> {
+    if prompt.is_empty() {
+        return Some(DropReason::EmptyPrompt);
     }
-    let longer = pair.chosen.len().max(pair.rejected.len());
-    let over = (pair.prompt.len() + longer).saturating_sub(bound);
+    if completions.iter().any(|completion| completion.is_empty()) {
+        return Some(DropReason::EmptyCompletion);
+    }
+    let longest = completions.iter().map(|completion| completion.len()).max().unwrap_or(0);
+    let over = (prompt.len() + longest).saturating_sub(bound);
     if over > 0 {
         match rule {
-            Truncation::KeepStart if pair.prompt.len() < bound => {
-                let room = bound - pair.prompt.len();
-                for side in [&mut pair.chosen, &mut pair.rejected] {
-                    notes.cut += side.len().saturating_sub(room);
-                    side.truncate(room);
+            Truncation::KeepStart if prompt.len() < bound => {
+                let room = bound - prompt.len();
+                for completion in &mut *completions {
+                    notes.cut += completion.len().saturating_sub(room);
+                    completion.truncate(room);
                 }
             }
-            Truncation::KeepStart => return Outcome::Dropped(DropReason::NothingTrained),
-            Truncation::KeepEnd if over < pair.prompt.len() => {
-                pair.prompt.drain(..over);
+            Truncation::KeepStart => return Some(DropReason::NothingTrained),
+            Truncation::KeepEnd if over < prompt.len() => {
+                prompt.drain(..over);
                 notes.cut = over;
             }
-            Truncation::KeepEnd | Truncation::Drop => return Outcome::Dropped(DropReason::OverLong),
+            Truncation::KeepEnd | Truncation::Drop => return Some(DropReason::OverLong),
         }
     }
-    notes.trained = pair.chosen.len() + pair.rejected.len();
-    notes.tokens = pair.prompt.len() + notes.trained;
-    Outcome::Kept(pair, notes)
+    notes.trained = completions.iter().map(|completion| completion.len()).sum();
+    notes.tokens = prompt.len() + notes.trained;
+    None
 }
 
 #[cfg(test)]

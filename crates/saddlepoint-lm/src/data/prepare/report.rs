@@ -50,7 +50,7 @@ pub struct Dropped {
 /// Counts of one preparation.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct PrepareReport {
-    /// Records given.
+    /// Records given; a pair that is read as two completions counts twice.
     pub read: usize,
     /// Records kept.
     pub used: usize,

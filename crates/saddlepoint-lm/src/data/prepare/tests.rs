@@ -214,6 +214,45 @@ fn records_that_do_not_fit_the_method_are_refused() {
 }
 
 #[test]
+fn completions_with_labels_are_read_alone_and_out_of_pairs() {
+    let codec = codec(None);
+    let rows = json!([
+        { "prompt": "a", "completion": " b", "label": true },
+        { "prompt": "a", "completion": "", "label": false },
+        { "prompt": "c", "completion": " defghi", "label": false },
+    ]);
+    let (items, report) = unpaired(&codec, &records(&rows), &PrepareConfig::default()).expect("two are good");
+    let whole = |text: &str| {
+        let mut ids = codec.tokenizer.encode_document(text).expect("encodes");
+        ids.push(codec.eos[0]);
+        ids
+    };
+    assert_eq!([&items[0].prompt[..], &items[0].completion].concat(), whole("a b"));
+    assert_eq!(items.iter().map(|item| item.label).collect::<Vec<_>>(), [true, false]);
+    assert_eq!((report.kept, report.dropped[0].record), (vec![0, 2], 1));
+    let cut = PrepareConfig { max_length: Some(items[1].prompt.len() + 2), ..PrepareConfig::default() };
+    let (short, report) = unpaired(&codec, &records(&rows), &cut).expect("one is cut");
+    assert_eq!((&short[1].completion[..], report.truncated), (&items[1].completion[..2], 1));
+
+    let pairs = records(&json!([
+        { "prompt": "a", "chosen": " b", "rejected": " c" },
+        { "prompt": "d", "chosen": " e", "rejected": "" },
+    ]));
+    let (items, report) = unpaired(&codec, &pairs, &PrepareConfig::default()).expect("three are good");
+    let (both, _) = preference(&codec, &pairs, &PrepareConfig::default()).expect("one is good");
+    assert_eq!((&items[0].completion, items[0].label), (&both[0].chosen, true));
+    assert_eq!((&items[1].completion, items[1].label), (&both[0].rejected, false));
+    assert_eq!((report.kept, report.dropped[0].record, report.read), (vec![0, 0, 1], 1, 4));
+
+    let text = records(&json!([{ "text": "a" }]));
+    let error = unpaired(&codec, &text, &PrepareConfig::default()).expect_err("text").to_string();
+    assert!(
+        error
+            .contains("the records are text, but a completion with a label, or a preference pair, is needed")
+    );
+}
+
+#[test]
 fn prompts_end_where_the_assistant_speaks() {
     let codec = codec(Some(CHATML));
     let rows = json!([chat(&[user("Hi"), assistant("Hello.")])]);
