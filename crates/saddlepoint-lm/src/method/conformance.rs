@@ -7,15 +7,31 @@ use serde::Deserialize;
 use super::*;
 
 const SEQUENCES: usize = 8;
+/// Samples of each prompt.
+const SAMPLES: usize = 3;
 
 /// A statistic and its cotangent.
 type Pick = (fn(&mut Stats) -> &mut Vec<f64>, fn(&Cotangent) -> &Vec<f64>);
 
-fn batch() -> (Vec<Range<usize>>, Stats) {
+struct Batch {
+    sequences: Vec<Range<usize>>,
+    /// After the prompt of each pair.
+    samples: Vec<Completions>,
+    stats: Stats,
+}
+
+impl Batch {
+    /// The samples as `method` sees them: none if it asks for none.
+    fn samples(&self, method: &dyn Method) -> &[Completions] {
+        if method.samples().is_some() { &self.samples } else { &[] }
+    }
+}
+
+fn batch() -> Batch {
     let mut rng = Seed::new(7).stream("method/conformance", &[]);
     let mut sequences = Vec::new();
     let mut stats = Stats::default();
-    for _ in 0..SEQUENCES {
+    for _ in 0..SEQUENCES + SEQUENCES / 2 * SAMPLES {
         let from = stats.logp.len();
         for _ in 0..rng.random_range(1..6) {
             stats.logp.push(-rng.random_range(0.0..3.0));
@@ -26,7 +42,9 @@ fn batch() -> (Vec<Range<usize>>, Stats) {
         }
         sequences.push(from..stats.logp.len());
     }
-    (sequences, stats)
+    let drawn = sequences.split_off(SEQUENCES);
+    let group = |rows: &[Range<usize>]| Completions { sequences: rows.to_vec(), truncated: rows.len() % 2 };
+    Batch { samples: drawn.chunks(SAMPLES).map(group).collect(), sequences, stats }
 }
 
 fn norm(sequences: &[Range<usize>]) -> Norm {
@@ -41,13 +59,16 @@ fn value(method: &dyn Method, view: &View) -> f64 {
 
 #[test]
 fn the_cotangent_is_the_derivative_of_the_loss() {
-    let (sequences, stats) = batch();
-    let norm = norm(&sequences);
+    let batch = batch();
+    let Batch { sequences, stats, .. } = &batch;
+    let norm = norm(sequences);
     for config in MethodConfig::defaults() {
         let method = config.build().expect("defaults are valid");
+        let samples = batch.samples(&*method);
+        assert!(method.samples().is_none() || method.meta().input == Input::Pairs);
         for beta in [None, method.beta().map(|beta| 7.0 * beta)] {
             let mut out = Cotangent::default();
-            method.loss(&View { sequences: &sequences, stats: &stats, norm, beta }, &mut out);
+            method.loss(&View { sequences, stats, norm, beta, samples }, &mut out);
             let statistics: [Pick; 3] = [
                 (|s| &mut s.logp, |c| &c.logp),
                 (|s| &mut s.entropy, |c| &c.entropy),
@@ -55,11 +76,13 @@ fn the_cotangent_is_the_derivative_of_the_loss() {
             ];
             for (i, (statistic, cotangent)) in statistics.into_iter().enumerate() {
                 let by_divergence = i == 2;
-                for row in 0..stats.logp.len() {
+                // On samples a derivative is a score, which no value has: the methods' own tests check those.
+                let scored = |row: &usize| samples.iter().flat_map(|s| &s.sequences).any(|r| r.contains(row));
+                for row in (0..stats.logp.len()).filter(|row| !scored(row)) {
                     let at = |step: f64| {
                         let mut stats = stats.clone();
                         statistic(&mut stats)[row] += step;
-                        value(&*method, &View { sequences: &sequences, stats: &stats, norm, beta })
+                        value(&*method, &View { sequences, stats: &stats, norm, beta, samples })
                     };
                     let numeric = (at(1e-5) - at(-1e-5)) / 2e-5;
                     let exact = cotangent(&out).get(row).copied().unwrap_or(0.0);
@@ -76,17 +99,20 @@ fn the_cotangent_is_the_derivative_of_the_loss() {
 
 #[test]
 fn one_batch_of_eight_is_eight_of_one() {
-    let (sequences, stats) = batch();
-    let norm = norm(&sequences);
+    let batch = batch();
+    let Batch { sequences, stats, .. } = &batch;
+    let norm = norm(sequences);
     for config in MethodConfig::defaults() {
         let method = config.build().expect("defaults are valid");
         let size = if method.meta().input == Input::Pairs { 2 } else { 1 };
+        let samples = batch.samples(&*method);
         let mut whole = Cotangent::default();
-        let all = method.loss(&View { sequences: &sequences, stats: &stats, norm, beta: None }, &mut whole);
+        let all = method.loss(&View { sequences, stats, norm, beta: None, samples }, &mut whole);
         let (mut parts, mut merged) = (Cotangent::default(), Sums::default());
-        for part in sequences.chunks(size) {
-            merged
-                .merge(&method.loss(&View { sequences: part, stats: &stats, norm, beta: None }, &mut parts));
+        for (i, sequences) in sequences.chunks(size).enumerate() {
+            let samples = samples.chunks(1).nth(i).unwrap_or_default();
+            let part = View { sequences, stats, norm, beta: None, samples };
+            merged.merge(&method.loss(&part, &mut parts));
         }
         assert_eq!(whole, parts, "{}", method.meta().name);
         assert_eq!(all.means(norm).len(), merged.means(norm).len());
@@ -126,6 +152,12 @@ struct Case {
     #[serde(default)]
     divergence: Vec<Vec<f64>>,
     top1: Vec<Vec<bool>>,
+    /// The samples after each prompt; their statistics follow those of the pairs.
+    #[serde(default)]
+    samples: Vec<usize>,
+    /// The derivative of the whole loss by `logp`.
+    #[serde(default)]
+    cotangent: Vec<Vec<f64>>,
 }
 
 #[test]
@@ -150,9 +182,18 @@ fn losses_and_metrics_agree_with_the_peer() {
                 divergence: case.divergence.concat(),
                 top1: case.top1.concat(),
             };
+            let mut drawn =
+                sequences.split_off(sequences.len() - case.samples.iter().sum::<usize>()).into_iter();
+            let group =
+                |&count| Completions { sequences: drawn.by_ref().take(count).collect(), truncated: 0 };
+            let samples: Vec<Completions> = case.samples.iter().map(group).collect();
             let norm = norm(&sequences);
-            let view = View { sequences: &sequences, stats: &stats, norm, beta: None };
-            let means = config.build().expect("valid").loss(&view, &mut Cotangent::default()).means(norm);
+            let view = View { sequences: &sequences, stats: &stats, norm, beta: None, samples: &samples };
+            let mut out = Cotangent::default();
+            let means = config.build().expect("valid").loss(&view, &mut out).means(norm);
+            for (got, expected) in out.logp.iter().zip(case.cotangent.concat()) {
+                assert!((got - expected).abs() < 1e-12, "{config:?}: {got} against {expected}");
+            }
             assert!(case.metrics.contains_key("loss"));
             for (name, expected) in case.metrics {
                 let expected = expected.as_f64().expect("a number");

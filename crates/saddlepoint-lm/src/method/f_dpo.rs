@@ -209,7 +209,7 @@ mod tests {
             ..Stats::default()
         };
         let norm = Norm { tokens: 2, sequences: 2, pairs: 1 };
-        let view = View { sequences: &[0..1, 1..2], stats: &stats, norm, beta: None };
+        let view = View { sequences: &[0..1, 1..2], stats: &stats, norm, beta: None, samples: &[] };
         let mut out = Cotangent::default();
         let means = method.loss(&view, &mut out).means(norm);
         let of = |name| means.iter().find(|(known, _)| *known == name).expect("a metric").1;

@@ -95,7 +95,10 @@ mod tests {
         };
         let norm = Norm { tokens: 3, sequences: 2, pairs: 0 };
         let mut out = Cotangent::default();
-        let sums = Sft.loss(&View { sequences: &[0..2, 2..3], stats: &stats, norm, beta: None }, &mut out);
+        let sums = Sft.loss(
+            &View { sequences: &[0..2, 2..3], stats: &stats, norm, beta: None, samples: &[] },
+            &mut out,
+        );
         assert_eq!(sums.means(norm), [("loss", 3.0), ("entropy", 1.0), ("mean_token_accuracy", 2.0 / 3.0)]);
         assert_eq!(out, Cotangent { logp: vec![-1.0 / 3.0; 3], ..Cotangent::default() });
     }

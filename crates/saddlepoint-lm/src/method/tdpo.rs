@@ -169,7 +169,7 @@ mod tests {
         let stats = stats(pair);
         let (n, all) = (pair[0].len(), stats.logp.len());
         let norm = Norm { tokens: all, sequences: 2, pairs: 1 };
-        let view = View { sequences: &[0..n, n..all], stats: &stats, norm, beta: None };
+        let view = View { sequences: &[0..n, n..all], stats: &stats, norm, beta: None, samples: &[] };
         let mut out = Cotangent::default();
         let means = method.loss(&view, &mut out).means(norm);
         let of = |name| means.iter().find(|(known, _)| *known == name).expect("a metric").1;

@@ -135,7 +135,7 @@ fn compute(
     let want = Want { ref_logp: !itself, ..Want::default() };
     let mut rows = Vec::with_capacity(examples.len());
     for examples in examples.chunks(size) {
-        let batch = batch(&examples.iter().collect::<Vec<_>>());
+        let batch = batch(&examples.iter().collect::<Vec<_>>(), &[]);
         let stats = policy.evaluate(&batch.forest, want)?;
         let values = if itself { stats.logp } else { stats.ref_logp };
         let each = batch.sequences.len() / examples.len();
@@ -162,7 +162,7 @@ fn key(policy: &Policy, parts: [&[Example]; 2]) -> String {
     for examples in parts {
         digest.update((examples.len() as u64).to_le_bytes());
         for example in examples {
-            let forest = batch(&[example]).forest;
+            let forest = batch(&[example], &[]).forest;
             let segments = forest.segments.iter().map(|s| [s.start, s.tokens.len()]);
             let rows = forest.rows.iter().map(|row| [row.at, row.target as usize]);
             let tokens = forest.tokens.iter().map(|&id| [id as usize, 0]);

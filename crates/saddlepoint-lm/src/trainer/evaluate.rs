@@ -43,12 +43,12 @@ pub(super) fn evaluate(
     let all: Vec<usize> = (0..part.examples.len()).collect();
     for indices in all.chunks(size) {
         let examples: Vec<&Example> = indices.iter().map(|&i| &part.examples[i]).collect();
-        let batch = batch(&examples);
+        let batch = batch(&examples, &[]);
         let mut stats = policy.evaluate(&batch.forest, want)?;
         if let Some(cached) = cached {
             cached.complete(Side::Eval, indices, &batch, &mut stats);
         }
-        let view = View { sequences: &batch.sequences, stats: &stats, norm, beta };
+        let view = View { sequences: &batch.sequences, stats: &stats, norm, beta, samples: &[] };
         // The derivatives are not used; the method computes both at once.
         let mut cotangent = Cotangent::default();
         let mut metrics = method.loss(&view, &mut cotangent);

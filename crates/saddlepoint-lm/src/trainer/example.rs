@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
+use super::sampling::Drawn;
 use crate::data::{Pair, Supervised};
 use crate::engine::Forest;
-use crate::method::Norm;
+use crate::method::{Completions, Norm};
 
 /// One record of the training data, as ids.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,11 +80,15 @@ pub(super) fn bound(examples: &[Example], count: usize) -> (usize, usize) {
 pub(super) struct Batch {
     pub(super) forest: Forest,
     pub(super) sequences: Vec<Range<usize>>,
+    /// The samples after each pair's prompt, if there are any.
+    pub(super) samples: Vec<Completions>,
 }
 
-/// Puts examples into one forest. Pairs hang below their prompt, and pairs with the same prompt below one.
-pub(super) fn batch(examples: &[&Example]) -> Batch {
+/// Puts examples into one forest, and with them the samples drawn after the prompt of each (none, or those of every
+/// example). Pairs and samples hang below their prompt, and those with the same prompt below one.
+pub(super) fn batch(examples: &[&Example], drawn: &[Vec<Drawn>]) -> Batch {
     let mut forest = Forest::default();
+    let mut samples = vec![Completions::default(); drawn.len()];
     let mut sequences: Vec<Range<usize>> = Vec::with_capacity(2 * examples.len());
     let mut placed = vec![None; examples.len()];
     for (i, example) in examples.iter().enumerate() {
@@ -91,12 +96,16 @@ pub(super) fn batch(examples: &[&Example]) -> Batch {
             Example::Supervised(s) => placed[i] = Some(vec![forest.sequence(&s.ids, &s.supervised)]),
             Example::Pair(first) if placed[i].is_none() => {
                 let root = forest.root(&first.prompt);
-                for (place, other) in placed.iter_mut().zip(examples).skip(i) {
+                for (j, (place, other)) in placed.iter_mut().zip(examples).enumerate().skip(i) {
                     if let Example::Pair(pair) = other
                         && pair.prompt == first.prompt
                     {
                         let chosen = forest.completion(root, &pair.chosen);
                         *place = Some(vec![chosen, forest.completion(root, &pair.rejected)]);
+                        for sample in drawn.get(j).into_iter().flatten() {
+                            samples[j].sequences.push(forest.completion(root, &sample.ids));
+                            samples[j].truncated += usize::from(sample.cut);
+                        }
                     }
                 }
             }
@@ -104,7 +113,7 @@ pub(super) fn batch(examples: &[&Example]) -> Batch {
         }
     }
     sequences.extend(placed.into_iter().flat_map(|rows| rows.expect("every example has its place")));
-    Batch { forest, sequences }
+    Batch { forest, sequences, samples }
 }
 
 #[cfg(test)]
@@ -119,7 +128,7 @@ mod tests {
     fn pairs_with_the_same_prompt_share_it_and_keep_their_order() {
         let pairs =
             [pair(&[1, 2], &[3, 9], &[4, 9]), pair(&[7], &[8, 9], &[9]), pair(&[1, 2], &[5, 9], &[9])];
-        let Batch { forest, sequences } = batch(&pairs.iter().collect::<Vec<_>>());
+        let Batch { forest, sequences, .. } = batch(&pairs.iter().collect::<Vec<_>>(), &[]);
         assert_eq!(forest.tokens, [1, 2, 3, 4, 5, 7, 8]);
         let targets: Vec<Vec<u32>> = sequences
             .iter()
@@ -132,12 +141,34 @@ mod tests {
     }
 
     #[test]
+    fn samples_hang_below_the_prompt_of_their_pair() {
+        let pairs = [pair(&[1, 2], &[3, 9], &[9]), pair(&[7], &[9], &[8]), pair(&[1, 2], &[9], &[4])];
+        let drawn = |prompt, ids: &[u32], cut| Drawn { prompt, ids: ids.to_vec(), cut };
+        let drawn = [
+            vec![drawn(0, &[5, 9], false), drawn(0, &[6, 6], true)],
+            vec![drawn(1, &[9], false), drawn(1, &[8, 9], false)],
+            vec![drawn(2, &[9], false), drawn(2, &[9], false)],
+        ];
+        let Batch { forest, sequences, samples } = batch(&pairs.iter().collect::<Vec<_>>(), &drawn);
+        assert_eq!(forest.tokens, [1, 2, 3, 5, 6, 7, 8], "each prompt once, and no last token");
+        let targets = |rows: &Range<usize>| -> Vec<u32> {
+            forest.rows[rows.clone()].iter().map(|row| row.target).collect()
+        };
+        for (sampled, drawn) in samples.iter().zip(&drawn) {
+            let ids: Vec<_> = drawn.iter().map(|sample| sample.ids.clone()).collect();
+            assert_eq!(sampled.sequences.iter().map(targets).collect::<Vec<_>>(), ids);
+        }
+        assert_eq!(samples.iter().map(|sampled| sampled.truncated).collect::<Vec<_>>(), [1, 0, 0]);
+        assert_eq!(sequences.iter().map(targets).collect::<Vec<_>>().concat(), [3, 9, 9, 9, 8, 9, 4]);
+    }
+
+    #[test]
     fn a_supervised_example_is_a_tree_of_its_own() {
         let example = Example::Supervised(Supervised {
             ids: vec![1, 2, 3, 4, 5],
             supervised: vec![false, false, true, true, false],
         });
-        let Batch { forest, sequences } = batch(&[&example]);
+        let Batch { forest, sequences, .. } = batch(&[&example], &[]);
         assert_eq!((forest.tokens.len(), example.stored(), example.tokens()), (3, 3, 5));
         assert_eq!((sequences[0].clone(), sequences.len(), example.prompt()), (0..2, 1, &[1, 2][..]));
         let mut norm = Norm::default();

@@ -64,10 +64,10 @@ impl Job {
         for example in &examples {
             example.count(&mut norm);
         }
-        let batch = batch(&examples);
+        let batch = batch(&examples, &[]);
         policy.zero_grads();
         let stats = policy.forward(&batch.forest, want)?;
-        let view = View { sequences: &batch.sequences, stats: &stats, norm, beta: None };
+        let view = View { sequences: &batch.sequences, stats: &stats, norm, beta: None, samples: &[] };
         let mut cotangent = Cotangent::default();
         self.method.loss(&view, &mut cotangent);
         policy.backward(&cotangent)?;

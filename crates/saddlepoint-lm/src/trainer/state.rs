@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::tether::Measurement;
 
 /// Version of `state.json`.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
 /// What `state.json` holds.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -48,34 +48,33 @@ pub(super) struct Kept {
     pub(super) measured: Measurement,
 }
 
-/// Means over the steps since the last line of metrics.
+/// Means since the last line of metrics, of each metric over the steps that had it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Window {
-    sums: Vec<(String, f64)>,
-    steps: u64,
+    /// Name, sum and number of steps.
+    sums: Vec<(String, f64, u64)>,
 }
 
 impl Window {
     pub(super) fn add(&mut self, values: &[(&'static str, f64)]) {
-        self.steps += 1;
         for &(name, value) in values {
-            match self.sums.iter_mut().find(|(known, _)| known == name) {
-                Some((_, sum)) => *sum += value,
-                None => self.sums.push((name.to_owned(), value)),
+            match self.sums.iter_mut().find(|(known, ..)| known == name) {
+                Some((_, sum, steps)) => (*sum, *steps) = (*sum + value, *steps + 1),
+                None => self.sums.push((name.to_owned(), value, 1)),
             }
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.steps == 0
+        self.sums.is_empty()
     }
 
     /// The means; the window is empty afterwards.
     pub(super) fn take(&mut self) -> Metrics {
         let window = std::mem::take(self);
         let mut metrics = Metrics::new();
-        for (name, sum) in window.sums {
-            metrics.set(name, sum / window.steps as f64);
+        for (name, sum, steps) in window.sums {
+            metrics.set(name, sum / steps as f64);
         }
         metrics
     }
@@ -104,10 +103,11 @@ mod tests {
         window.add(&[("loss", 0.1), ("entropy", 3.0)]);
         let text = serde_json::to_string(&window).expect("serialises");
         let mut window: Window = serde_json::from_str(&text).expect("parses");
-        window.add(&[("loss", 0.2), ("entropy", 1.0)]);
+        window.add(&[("loss", 0.2), ("entropy", 1.0), ("kl", 0.25)]);
         let metrics = window.take();
         assert_eq!(metrics.get("loss").map(f64::to_bits), Some((0.3_f64 / 2.0).next_up().to_bits()));
         assert_eq!(metrics.get("entropy"), Some(2.0));
+        assert_eq!(metrics.get("kl"), Some(0.25), "a metric of one step in two");
         assert!(window.is_empty());
     }
 }

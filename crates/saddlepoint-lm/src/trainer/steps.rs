@@ -34,17 +34,21 @@ pub(super) fn train(run: &mut Run, observer: Observer) -> Result<()> {
             example.count(&mut norm);
         }
 
+        let drawn = run.wanted(&examples)?;
+
         run.policy.zero_grads();
         let mut sums = Sums::default();
         let size = config.per_device_train_batch_size;
+        let mut drawn = drawn.chunks(size);
         for (examples, records) in examples.chunks(size).zip(records.chunks(size)) {
-            let batch = batch(examples);
+            let batch = batch(examples, drawn.next().unwrap_or_default());
             let mut stats = run.policy.forward(&batch.forest, want)?;
             if let Some(cached) = &run.cached {
                 cached.complete(Side::Train, records, &batch, &mut stats);
             }
             let beta = run.tether.as_ref().and_then(Tether::method_beta);
-            let view = View { sequences: &batch.sequences, stats: &stats, norm, beta };
+            let view =
+                View { sequences: &batch.sequences, stats: &stats, norm, beta, samples: &batch.samples };
             let mut cotangent = Cotangent::default();
             let mut part = job.method.loss(&view, &mut cotangent);
             if let Some(tether) = &run.tether {
