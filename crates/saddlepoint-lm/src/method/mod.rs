@@ -6,6 +6,7 @@
 
 pub mod dpo;
 pub mod f_dpo;
+pub mod hypo;
 pub mod ipo;
 mod meta;
 pub mod orpo;
@@ -152,6 +153,7 @@ methods! {
     Sft = sft::SftConfig;
     Dpo = dpo::DpoConfig;
     FDpo = f_dpo::FDpoConfig;
+    Hypo = hypo::HypoConfig;
     Tdpo = tdpo::TdpoConfig;
     Ipo = ipo::IpoConfig;
     Simpo = simpo::SimpoConfig;
