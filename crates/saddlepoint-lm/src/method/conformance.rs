@@ -8,14 +8,18 @@ use super::implicit_reward::{ImplicitRewardConfig, ValueMode};
 use super::*;
 
 const SEQUENCES: usize = 8;
+/// Samples of each prompt.
+const SAMPLES: usize = 3;
 
 /// A statistic and its cotangent.
 type Pick = (fn(&mut Stats) -> &mut Vec<f64>, fn(&Cotangent) -> &Vec<f64>);
 
-/// Sequences with their labels and statistics.
+/// Sequences with their labels, samples and statistics.
 struct Batch {
     sequences: Vec<Range<usize>>,
     labels: Vec<bool>,
+    /// After the prompt of each pair.
+    samples: Vec<Completions>,
     stats: Stats,
 }
 
@@ -23,10 +27,12 @@ struct Batch {
 const MISMATCHED: f64 = 0.3;
 
 impl Batch {
-    fn view(&self, beta: Option<f64>) -> View<'_> {
+    /// What `method` sees: no samples if it asks for none.
+    fn view(&self, method: &dyn Method, beta: Option<f64>) -> View<'_> {
         let norm = norm(&self.sequences, &self.labels);
+        let samples = if method.samples().is_some() { &self.samples[..] } else { &[] };
         let (sequences, labels, stats) = (&self.sequences, &self.labels, &self.stats);
-        View { sequences, labels, stats, norm, beta, mismatched: MISMATCHED }
+        View { sequences, labels, stats, norm, beta, mismatched: MISMATCHED, samples }
     }
 }
 
@@ -34,7 +40,7 @@ fn batch() -> Batch {
     let mut rng = Seed::new(7).stream("method/conformance", &[]);
     let mut sequences = Vec::new();
     let mut stats = Stats::default();
-    for _ in 0..SEQUENCES {
+    for _ in 0..SEQUENCES + SEQUENCES / 2 * SAMPLES {
         let from = stats.logp.len();
         for _ in 0..rng.random_range(1..6) {
             stats.logp.push(-rng.random_range(0.0..3.0));
@@ -45,8 +51,10 @@ fn batch() -> Batch {
         }
         sequences.push(from..stats.logp.len());
     }
+    let drawn = sequences.split_off(SEQUENCES);
     let labels = sequences.iter().map(|_| rng.random()).collect();
-    Batch { sequences, labels, stats }
+    let group = |rows: &[Range<usize>]| Completions { sequences: rows.to_vec(), truncated: rows.len() % 2 };
+    Batch { samples: drawn.chunks(SAMPLES).map(group).collect(), sequences, labels, stats }
 }
 
 fn norm(sequences: &[Range<usize>], labels: &[bool]) -> Norm {
@@ -71,9 +79,11 @@ fn the_cotangent_is_the_derivative_of_the_loss() {
     let batch = batch();
     for config in settings() {
         let method = config.build().expect("defaults are valid");
+        assert!(method.samples().is_none() || method.meta().input == Input::Pairs);
         for beta in [None, method.beta().map(|beta| 7.0 * beta)] {
             let mut out = Cotangent::default();
-            method.loss(&batch.view(beta), &mut out);
+            let view = batch.view(&*method, beta);
+            method.loss(&view, &mut out);
             let statistics: [Pick; 3] = [
                 (|s| &mut s.logp, |c| &c.logp),
                 (|s| &mut s.entropy, |c| &c.entropy),
@@ -81,11 +91,14 @@ fn the_cotangent_is_the_derivative_of_the_loss() {
             ];
             for (i, (statistic, cotangent)) in statistics.into_iter().enumerate() {
                 let by_divergence = i == 2;
-                for row in 0..batch.stats.logp.len() {
+                // On samples a derivative is a score, which no value has: the methods' own tests check those.
+                let scored =
+                    |row: &usize| view.samples.iter().flat_map(|s| &s.sequences).any(|r| r.contains(row));
+                for row in (0..batch.stats.logp.len()).filter(|row| !scored(row)) {
                     let at = |step: f64| {
                         let mut stats = batch.stats.clone();
                         statistic(&mut stats)[row] += step;
-                        value(&*method, &View { stats: &stats, ..batch.view(beta) })
+                        value(&*method, &View { stats: &stats, ..view })
                     };
                     let numeric = (at(1e-5) - at(-1e-5)) / 2e-5;
                     let exact = cotangent(&out).get(row).copied().unwrap_or(0.0);
@@ -108,10 +121,13 @@ fn one_batch_of_eight_is_eight_of_one() {
         let method = config.build().expect("defaults are valid");
         let size = if method.meta().input == Input::Pairs { 2 } else { 1 };
         let mut whole = Cotangent::default();
-        let all = method.loss(&batch.view(None), &mut whole);
+        let view = batch.view(&*method, None);
+        let all = method.loss(&view, &mut whole);
         let (mut parts, mut merged) = (Cotangent::default(), Sums::default());
-        for (sequences, labels) in batch.sequences.chunks(size).zip(batch.labels.chunks(size)) {
-            merged.merge(&method.loss(&View { sequences, labels, ..batch.view(None) }, &mut parts));
+        let cut = batch.sequences.chunks(size).zip(batch.labels.chunks(size));
+        for (i, (sequences, labels)) in cut.enumerate() {
+            let samples = view.samples.chunks(1).nth(i).unwrap_or_default();
+            merged.merge(&method.loss(&View { sequences, labels, samples, ..view }, &mut parts));
         }
         if method.couples() {
             assert_ne!(whole, parts, "{} says that parts do not add up", method.meta().name);
@@ -159,6 +175,12 @@ struct Case {
     labels: Vec<bool>,
     #[serde(default)]
     mismatched: f64,
+    /// The samples after each prompt; their statistics follow those of the pairs.
+    #[serde(default)]
+    samples: Vec<usize>,
+    /// The derivative of the whole loss by `logp`.
+    #[serde(default)]
+    cotangent: Vec<Vec<f64>>,
 }
 
 #[test]
@@ -183,10 +205,27 @@ fn losses_and_metrics_agree_with_the_peer() {
                 divergence: case.divergence.concat(),
                 top1: case.top1.concat(),
             };
+            let mut drawn =
+                sequences.split_off(sequences.len() - case.samples.iter().sum::<usize>()).into_iter();
+            let group =
+                |&count| Completions { sequences: drawn.by_ref().take(count).collect(), truncated: 0 };
+            let samples: Vec<Completions> = case.samples.iter().map(group).collect();
             let (labels, mismatched) = (&case.labels, case.mismatched);
             let norm = norm(&sequences, labels);
-            let view = View { sequences: &sequences, labels, stats: &stats, norm, beta: None, mismatched };
-            let means = config.build().expect("valid").loss(&view, &mut Cotangent::default()).means(norm);
+            let view = View {
+                sequences: &sequences,
+                labels,
+                stats: &stats,
+                norm,
+                beta: None,
+                mismatched,
+                samples: &samples,
+            };
+            let mut out = Cotangent::default();
+            let means = config.build().expect("valid").loss(&view, &mut out).means(norm);
+            for (got, expected) in out.logp.iter().zip(case.cotangent.concat()) {
+                assert!((got - expected).abs() < 1e-12, "{config:?}: {got} against {expected}");
+            }
             assert!(case.metrics.contains_key("loss"));
             for (name, expected) in case.metrics {
                 let expected = expected.as_f64().expect("a number");

@@ -209,8 +209,15 @@ mod tests {
             ..Stats::default()
         };
         let norm = Norm { tokens: 2, sequences: 2, pairs: 1, desirable: 0 };
-        let view =
-            View { sequences: &[0..1, 1..2], labels: &[], stats: &stats, norm, beta: None, mismatched: 0.0 };
+        let view = View {
+            sequences: &[0..1, 1..2],
+            labels: &[],
+            stats: &stats,
+            norm,
+            beta: None,
+            mismatched: 0.0,
+            samples: &[],
+        };
         let mut out = Cotangent::default();
         let means = method.loss(&view, &mut out).means(norm);
         let of = |name| means.iter().find(|(known, _)| *known == name).expect("a metric").1;

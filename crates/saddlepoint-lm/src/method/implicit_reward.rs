@@ -289,7 +289,15 @@ mod tests {
         let mut out = Cotangent::default();
         let means = method
             .loss(
-                &View { sequences: &sequences, labels: &[], stats, norm, beta: None, mismatched: 0.0 },
+                &View {
+                    sequences: &sequences,
+                    labels: &[],
+                    stats,
+                    norm,
+                    beta: None,
+                    mismatched: 0.0,
+                    samples: &[],
+                },
                 &mut out,
             )
             .means(norm);

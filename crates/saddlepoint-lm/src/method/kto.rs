@@ -189,8 +189,15 @@ mod tests {
         let desirable = labels.iter().filter(|label| **label).count();
         let norm = Norm { tokens: judged.len(), sequences: judged.len(), pairs: 0, desirable };
         let sequences: Vec<_> = (0..judged.len()).map(|i| i..i + 1).collect();
-        let view =
-            View { sequences: &sequences, labels: &labels, stats: &stats, norm, beta: None, mismatched };
+        let view = View {
+            sequences: &sequences,
+            labels: &labels,
+            stats: &stats,
+            norm,
+            beta: None,
+            mismatched,
+            samples: &[],
+        };
         let mut out = Cotangent::default();
         (Kto::new(config).expect("valid").loss(&view, &mut out).means(norm), out.logp)
     }

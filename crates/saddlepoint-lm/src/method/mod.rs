@@ -2,10 +2,11 @@
 //!
 //! A method is a pure function from per-token statistics to a value and its derivative with respect to each
 //! statistic. It sees no model, draws no random numbers and has no state; so it composes with every layout,
-//! adapter and tether. To add one: its file, and one line in the list at the end of this file.
+//! adapter and tether. One that learns from samples of the policy says how many; the trainer draws them. To add one: its file, and one line in the list at the end of this file.
 
 pub mod dpo;
 pub mod f_dpo;
+pub mod hypo;
 pub mod implicit_reward;
 pub mod ipo;
 pub mod kto;
@@ -54,6 +55,11 @@ pub trait Method: Debug + Send + Sync {
         false
     }
 
+    /// The samples of the policy that it learns from beside the examples. Only for methods on pairs.
+    fn samples(&self) -> Option<Samples> {
+        None
+    }
+
     /// Adds the derivative of the loss to `out` (vectors that it needs are grown to the length of
     /// `view.stats.logp`) and returns the sums behind the metrics, among them `loss`.
     ///
@@ -74,6 +80,27 @@ pub enum Input {
     Unpaired,
 }
 
+/// Samples that a method asks for: after the prompt of every example, at temperature 1 from the policy as it is at the
+/// step, each with the token that ended it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Samples {
+    /// After each prompt.
+    pub per_prompt: usize,
+    /// At the first optimizer step and then once in so many.
+    pub every: u64,
+    /// Longest sample in tokens; `None` for that of the run's other samples.
+    pub max_completion_length: Option<usize>,
+}
+
+/// The samples after the prompt of one example.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Completions {
+    /// The rows of each in the statistics.
+    pub sequences: Vec<Range<usize>>,
+    /// How many were cut at the length limit.
+    pub truncated: usize,
+}
+
 /// What a method sees of a batch.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
@@ -90,6 +117,8 @@ pub struct View<'a> {
     /// Mean of `ln π(y'|x) − ln π₀(y'|x)` over the whole step, in nats, where each `y'` is the completion of another example;
     /// 0 unless [`Method::mismatched`].
     pub mismatched: f64,
+    /// The samples that it asked for, example by example. Empty at a step without and in evaluations.
+    pub samples: &'a [Completions],
 }
 
 /// Counts over everything that goes into one optimizer step (or one evaluation).
@@ -147,6 +176,7 @@ methods! {
     ImplicitReward = implicit_reward::ImplicitRewardConfig;
     Dpo = dpo::DpoConfig;
     FDpo = f_dpo::FDpoConfig;
+    Hypo = hypo::HypoConfig;
     Tdpo = tdpo::TdpoConfig;
     Ipo = ipo::IpoConfig;
     Simpo = simpo::SimpoConfig;

@@ -96,7 +96,15 @@ mod tests {
         let norm = Norm { tokens: 3, sequences: 2, pairs: 0, desirable: 0 };
         let mut out = Cotangent::default();
         let sums = Sft.loss(
-            &View { sequences: &[0..2, 2..3], labels: &[], stats: &stats, norm, beta: None, mismatched: 0.0 },
+            &View {
+                sequences: &[0..2, 2..3],
+                labels: &[],
+                stats: &stats,
+                norm,
+                beta: None,
+                mismatched: 0.0,
+                samples: &[],
+            },
             &mut out,
         );
         assert_eq!(sums.means(norm), [("loss", 3.0), ("entropy", 1.0), ("mean_token_accuracy", 2.0 / 3.0)]);

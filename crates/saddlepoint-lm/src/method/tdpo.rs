@@ -176,6 +176,7 @@ mod tests {
             norm,
             beta: None,
             mismatched: 0.0,
+            samples: &[],
         };
         let mut out = Cotangent::default();
         let means = method.loss(&view, &mut out).means(norm);

@@ -129,6 +129,9 @@ impl Recipe {
                 format!("has no use: the tether reads whole distributions of the reference for {name}")
             }
             () if !want.ref_logp => format!("has no use: {name} reads no reference"),
+            () if method.samples().is_some() => {
+                format!("has no use: {name} asks the reference about samples, which are not known before")
+            }
             () => return Ok(()),
         };
         Err(refused("train.precompute_ref_log_probs", problem))

@@ -137,6 +137,10 @@ fn contradictions_are_refused() {
             "train.precompute_ref_log_probs: has no use: tdpo reads whole distributions of the reference",
         ),
         (
+            precomputed("hypo", ""),
+            "train.precompute_ref_log_probs: has no use: hypo asks the reference about samples, which are not known before",
+        ),
+        (
             precomputed("simpo", "[tether]\nbeta = 0.1\n"),
             "train.precompute_ref_log_probs: has no use: the tether reads whole distributions of the reference for simpo",
         ),

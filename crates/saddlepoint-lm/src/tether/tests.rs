@@ -125,8 +125,15 @@ fn a_penalty_is_added_to_a_method_without_beta_and_moved_in_one_with_it() {
     let penalty = TetherConfig { beta: Some(0.4), ..TetherConfig::default() };
     let stats = Stats { logp: vec![-1.0; 3], divergence: vec![0.1, 0.2, 0.6], ..Stats::default() };
     let norm = Norm { tokens: 3, sequences: 2, pairs: 1, desirable: 0 };
-    let view =
-        View { sequences: &[0..2, 2..3], labels: &[], stats: &stats, norm, beta: None, mismatched: 0.0 };
+    let view = View {
+        sequences: &[0..2, 2..3],
+        labels: &[],
+        stats: &stats,
+        norm,
+        beta: None,
+        mismatched: 0.0,
+        samples: &[],
+    };
 
     let tether = Tether::new(penalty.clone(), &*sft()).expect("valid");
     let (mut out, mut sums) = (Cotangent::default(), Sums::default());

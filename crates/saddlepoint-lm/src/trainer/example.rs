@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
+use super::sampling::Drawn;
 use crate::data::{Labelled, Pair, Supervised};
 use crate::engine::{Forest, Stats};
-use crate::method::{Norm, View};
+use crate::method::{Completions, Norm, View};
 
 /// One record of the training data, as ids.
 #[derive(Debug, Clone, PartialEq)]
@@ -111,6 +112,8 @@ pub(crate) struct Batch {
     pub(crate) sequences: Vec<Range<usize>>,
     /// Of the completions that have one.
     pub(crate) labels: Vec<bool>,
+    /// The samples after each example's prompt, if there are any.
+    pub(crate) samples: Vec<Completions>,
 }
 
 impl Batch {
@@ -122,13 +125,21 @@ impl Batch {
         beta: Option<f64>,
         mismatched: f64,
     ) -> View<'a> {
-        View { sequences: &self.sequences, labels: &self.labels, stats, norm, beta, mismatched }
+        let Self { sequences, labels, samples, .. } = self;
+        View { sequences, labels, stats, norm, beta, mismatched, samples }
     }
 }
 
-/// Puts examples into one forest. Completions hang below their prompt, and those with the same prompt below one.
+/// Puts examples into one forest.
 pub(crate) fn batch(examples: &[&Example]) -> Batch {
+    with_samples(examples, &[])
+}
+
+/// Puts examples into one forest, and with them the samples drawn after the prompt of each (none, or those of every
+/// example). Completions hang below their prompt, and those with the same prompt below one.
+pub(super) fn with_samples(examples: &[&Example], drawn: &[Vec<Drawn>]) -> Batch {
     let mut forest = Forest::default();
+    let mut samples = vec![Completions::default(); drawn.len()];
     let mut sequences: Vec<Range<usize>> = Vec::with_capacity(2 * examples.len());
     let mut placed = vec![None; examples.len()];
     for (i, example) in examples.iter().enumerate() {
@@ -136,11 +147,15 @@ pub(crate) fn batch(examples: &[&Example]) -> Batch {
             Example::Supervised(s) => placed[i] = Some(vec![forest.sequence(&s.ids, &s.supervised)]),
             _ if placed[i].is_none() => {
                 let root = forest.root(example.prompt());
-                for (place, other) in placed.iter_mut().zip(examples).skip(i) {
+                for (j, (place, other)) in placed.iter_mut().zip(examples).enumerate().skip(i) {
                     let completions = other.completions();
                     if !completions.is_empty() && other.prompt() == example.prompt() {
                         let rows = completions.iter().map(|completion| forest.completion(root, completion));
                         *place = Some(rows.collect());
+                        for sample in drawn.get(j).into_iter().flatten() {
+                            samples[j].sequences.push(forest.completion(root, &sample.ids));
+                            samples[j].truncated += usize::from(sample.cut);
+                        }
                     }
                 }
             }
@@ -149,7 +164,7 @@ pub(crate) fn batch(examples: &[&Example]) -> Batch {
     }
     sequences.extend(placed.into_iter().flat_map(|rows| rows.expect("every example has its place")));
     let labels = examples.iter().filter_map(|e| e.labelled()).map(|labelled| labelled.label).collect();
-    Batch { forest, sequences, labels }
+    Batch { forest, sequences, labels, samples }
 }
 
 #[cfg(test)]
@@ -177,6 +192,29 @@ mod tests {
     }
 
     #[test]
+    fn samples_hang_below_the_prompt_of_their_pair() {
+        let pairs = [pair(&[1, 2], &[3, 9], &[9]), pair(&[7], &[9], &[8]), pair(&[1, 2], &[9], &[4])];
+        let drawn = |prompt, ids: &[u32], cut| Drawn { prompt, ids: ids.to_vec(), cut };
+        let drawn = [
+            vec![drawn(0, &[5, 9], false), drawn(0, &[6, 6], true)],
+            vec![drawn(1, &[9], false), drawn(1, &[8, 9], false)],
+            vec![drawn(2, &[9], false), drawn(2, &[9], false)],
+        ];
+        let Batch { forest, sequences, samples, .. } =
+            with_samples(&pairs.iter().collect::<Vec<_>>(), &drawn);
+        assert_eq!(forest.tokens, [1, 2, 3, 5, 6, 7, 8], "each prompt once, and no last token");
+        let targets = |rows: &Range<usize>| -> Vec<u32> {
+            forest.rows[rows.clone()].iter().map(|row| row.target).collect()
+        };
+        for (sampled, drawn) in samples.iter().zip(&drawn) {
+            let ids: Vec<_> = drawn.iter().map(|sample| sample.ids.clone()).collect();
+            assert_eq!(sampled.sequences.iter().map(targets).collect::<Vec<_>>(), ids);
+        }
+        assert_eq!(samples.iter().map(|sampled| sampled.truncated).collect::<Vec<_>>(), [1, 0, 0]);
+        assert_eq!(sequences.iter().map(targets).collect::<Vec<_>>().concat(), [3, 9, 9, 9, 8, 9, 4]);
+    }
+
+    #[test]
     fn a_supervised_example_is_a_tree_of_its_own() {
         let example = Example::Supervised(Supervised {
             ids: vec![1, 2, 3, 4, 5],
@@ -200,7 +238,7 @@ mod tests {
             labelled(&[7, 7, 7], &[8], false),
             labelled(&[1, 2], &[9], false),
         ];
-        let Batch { forest, sequences, labels } = batch(&examples.iter().collect::<Vec<_>>());
+        let Batch { forest, sequences, labels, .. } = batch(&examples.iter().collect::<Vec<_>>());
         assert_eq!((forest.tokens, sequences), (vec![1, 2, 3, 7, 7, 7], vec![0..2, 3..4, 2..3]));
         assert_eq!(labels, [true, false, false]);
         let mut norm = Norm::default();

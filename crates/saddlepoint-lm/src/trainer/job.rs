@@ -14,7 +14,7 @@ use crate::data::generate::{Split, Task};
 use crate::data::{Codec, PrepareReport, ReadReport, Record, Template, Tokenizer, prepare};
 use crate::data::{read_json, read_records_as};
 use crate::engine::{Policy, Reference, Setup, Shape, Storage, Want};
-use crate::method::{Input, Method};
+use crate::method::{Input, Method, Samples};
 use crate::model::{ModelFolder, Soup};
 use crate::recipe::{FrozenDtype, NewModel, Recipe};
 use crate::tether::{ReferenceConfig, Tether, TetherConfig};
@@ -96,6 +96,9 @@ impl Job {
         if recipe.tether.is_some() {
             job.check_prompts()?;
         }
+        if let Some((_, length)) = job.wanted() {
+            job.check_fits(length, "method.max_completion_length", [&job.train])?;
+        }
         Ok(job)
     }
 
@@ -126,24 +129,34 @@ impl Job {
         self.recipe.data.max_length.min(self.model.shape.context)
     }
 
+    /// Checks that the context has room for a sample of `length` tokens, which `key` sets, after every prompt.
+    fn check_fits<'a>(
+        &self,
+        length: usize,
+        key: &str,
+        parts: impl IntoIterator<Item = &'a Part>,
+    ) -> Result<()> {
+        let context = self.model.shape.context;
+        let prompts = parts.into_iter().flat_map(|part| &part.examples).map(Example::prompt);
+        let Some(long) = prompts.map(<[u32]>::len).find(|tokens| tokens + length > context) else {
+            return Ok(());
+        };
+        let problem = format!(
+            "a prompt of {long} tokens and {length} of a sample exceed the model's context of {context}: lower it or data.max_length"
+        );
+        Err(Error::Config { key: key.to_owned(), problem })
+    }
+
     /// Checks that a divergence can be measured on the prompts.
     fn check_prompts(&self) -> Result<()> {
-        let refuse = |key: &str, problem| Err(Error::Config { key: key.to_owned(), problem });
-        let all = || self.eval.iter().chain([&self.train]).flat_map(|part| &part.examples);
-        if let Some(long) = all().map(Example::prompt).find(|prompt| !self.fits(prompt)) {
-            let (tokens, context) = (long.len(), self.model.shape.context);
-            let problem = format!(
-                "a prompt of {tokens} tokens and {} of a sample exceed the model's context of {context}: lower it or data.max_length",
-                self.sample_length()
-            );
-            return refuse("tether.max_completion_length", problem);
-        }
+        let parts = self.eval.iter().chain([&self.train]);
+        self.check_fits(self.sample_length(), "tether.max_completion_length", parts)?;
         let fewest = self.train.prompts().len().min(self.sampled_prompts().0.len());
         if fewest < 2 {
             let problem = format!(
                 "an interval needs at least 2 different prompts to train on and 2 held out, there are {fewest}"
             );
-            return refuse("tether", problem);
+            return Err(Error::Config { key: "tether".to_owned(), problem });
         }
         Ok(())
     }
@@ -197,6 +210,12 @@ impl Job {
             .map_or(self.recipe.train.max_completion_length, |t| t.max_completion_length)
     }
 
+    /// The samples that the method learns from, if it does, and the longest of them in tokens.
+    pub(super) fn wanted(&self) -> Option<(Samples, usize)> {
+        let samples = self.method.samples()?;
+        Some((samples, samples.max_completion_length.unwrap_or(self.sample_length())))
+    }
+
     pub(super) fn tether(&self) -> Result<Option<Tether>> {
         let Some(config) = self.recipe.tether.clone() else { return Ok(None) };
         let final_prompts = config.final_prompts.min(self.sampled_prompts().0.len());
@@ -248,6 +267,11 @@ impl Job {
     pub(crate) fn setup(&self, tether: Option<&Tether>) -> Setup {
         let (train, lora) = (&self.recipe.train, &self.recipe.model.lora);
         let mut room = bound(&self.train.examples, train.per_device_train_batch_size);
+        if let Some((samples, length)) = self.wanted() {
+            let count = train.per_device_train_batch_size.min(self.train.len()) * samples.per_prompt;
+            // The last token of a sample is predicted and not stored.
+            room = (room.0 + count * (length - 1), room.1 + count * length);
+        }
         let mut need = |(tokens, rows): (usize, usize)| room = (room.0.max(tokens), room.1.max(rows));
         if let Some(eval) = &self.eval {
             need(bound(&eval.examples, self.eval_batch()));

@@ -3,6 +3,7 @@
 //! What stays for the whole run is added up. What comes and goes on top of it (sampling, writing a checkpoint) comes
 //! one after the other, so that only the largest counts.
 
+use super::example::Example;
 use super::job::Job;
 use super::sampling::MAX_BATCH;
 use crate::Result;
@@ -31,21 +32,26 @@ impl Job {
             plan.add("kept weights", params * WIDTH);
         }
         let largest = trained.iter().map(TensorSpec::len).max().unwrap_or(0) as u64;
-        plan.add("sampling, checkpoints", self.sampling_bytes().max(largest * WIDTH));
+        let samples = self.recipe.tether.as_ref().map_or(1, |tether| tether.samples);
+        let mut sampling = self.sampling_bytes(&self.sampled_prompts().0, samples, self.sample_length());
+        if let Some((samples, length)) = self.wanted() {
+            let prompts: Vec<&[u32]> = self.train.examples.iter().map(Example::prompt).collect();
+            sampling = sampling.max(self.sampling_bytes(&prompts, samples.per_prompt, length));
+        }
+        plan.add("sampling, checkpoints", sampling.max(largest * WIDTH));
         Ok(plan)
     }
 
-    /// Most that sampling takes at once: keys and values of prompts and samples, the activations of prompts and
-    /// of a batch, and its logits.
-    fn sampling_bytes(&self) -> u64 {
-        let (shape, (prompts, _)) = (&self.model.shape, self.sampled_prompts());
-        let samples = self.recipe.tether.as_ref().map_or(1, |tether| tether.samples);
+    /// Most that sampling takes at once: keys and values of prompts and samples of at most `length` tokens, the
+    /// activations of prompts and of a batch, and its logits.
+    fn sampling_bytes(&self, prompts: &[&[u32]], samples: usize, length: usize) -> u64 {
+        let shape = &self.model.shape;
         let batch = MAX_BATCH.min(prompts.len() * samples);
         let mut lengths: Vec<usize> = prompts.iter().map(|prompt| prompt.len()).collect();
         lengths.sort_unstable_by(|a, b| b.cmp(a));
         let together = batch.div_ceil(samples);
         let shared: u64 = lengths.iter().take(together).map(|&len| Generator::cache_bytes(shape, len)).sum();
-        let own = batch as u64 * Generator::cache_bytes(shape, self.sample_length());
+        let own = batch as u64 * Generator::cache_bytes(shape, length);
         let token = 4 * shape.hidden + shape.qkv_width() + shape.q_width() + 3 * shape.ffn;
         let longest = lengths.first().copied().unwrap_or(0);
         let lora = self.recipe.model.lora.as_ref();

@@ -2,10 +2,13 @@
 
 use std::ops::{ControlFlow, Range};
 
+use rand_chacha::rand_core::Rng;
 use saddlepoint_core::seed::Seed;
 use saddlepoint_opt::divergence::Estimator;
 use serde::{Deserialize, Serialize};
 
+use super::example::Example;
+use super::setup::Run;
 use crate::Result;
 use crate::engine::{Divergence, Finish, Forest, GenerateConfig, Generator, Policy, Prompt, Want};
 use crate::tether::{Measurement, Sampled};
@@ -32,6 +35,23 @@ pub(super) struct Drawn {
     pub(super) ids: Vec<u32>,
     /// Whether it was cut at the length limit.
     pub(super) cut: bool,
+}
+
+impl Run<'_> {
+    /// The samples that the method learns from at the current step, example by example; nothing where it wants none.
+    /// They are a function of the weights, the seed and the step, whatever passes the step is divided into.
+    pub(super) fn wanted(&self, examples: &[&Example]) -> Result<Vec<Vec<Drawn>>> {
+        let step = self.state.step;
+        let Some((samples, length)) = self.job.wanted() else { return Ok(Vec::new()) };
+        if !step.is_multiple_of(samples.every) {
+            return Ok(Vec::new());
+        }
+        let prompts: Vec<&[u32]> = examples.iter().map(|example| example.prompt()).collect();
+        let sampling = Sampling { samples: samples.per_prompt, max_new_tokens: length, ..self.sampling() };
+        let seed = Seed::new(self.seed.stream("method/samples", &[step]).next_u64());
+        let drawn = sampling.draw(&self.policy, &prompts, seed)?;
+        Ok(drawn.chunks(samples.per_prompt).map(<[Drawn]>::to_vec).collect())
+    }
 }
 
 /// Samples at a time.

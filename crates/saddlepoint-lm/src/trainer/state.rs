@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::tether::Measurement;
 
 /// Version of `state.json`.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
 /// What `state.json` holds.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -48,7 +48,7 @@ pub(super) struct Kept {
     pub(super) measured: Measurement,
 }
 
-/// Means over the steps since the last line of metrics.
+/// Means since the last line of metrics, of each metric over the steps that had it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Window {
     /// Name, sum, and the number of steps that had the metric.

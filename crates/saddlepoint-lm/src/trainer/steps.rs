@@ -6,7 +6,7 @@ use saddlepoint_core::seed::Seed;
 use saddlepoint_opt::optimizer::{clip_factor, global_norm};
 
 use super::cached::Side;
-use super::example::{Example, batch};
+use super::example::{Example, with_samples};
 use super::mismatched::Mismatched;
 use super::order::permutation;
 use super::setup::Run;
@@ -35,12 +35,15 @@ pub(super) fn train(run: &mut Run, observer: Observer) -> Result<()> {
             example.count(&mut norm);
         }
 
+        let drawn = run.wanted(&examples)?;
+
         run.policy.zero_grads();
         let mut sums = Sums::default();
         let size = config.per_device_train_batch_size;
         let mismatched = Mismatched::of(job, &mut run.policy, &examples, size)?;
+        let mut drawn = drawn.chunks(size);
         for (examples, records) in examples.chunks(size).zip(records.chunks(size)) {
-            let batch = batch(examples);
+            let batch = with_samples(examples, drawn.next().unwrap_or_default());
             let mut stats = run.policy.forward(&batch.forest, want)?;
             if let Some(cached) = &run.cached {
                 cached.complete(Side::Train, records, &batch, &mut stats);

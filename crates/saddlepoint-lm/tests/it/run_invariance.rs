@@ -1,6 +1,6 @@
 //! What a run must not depend on: the number of threads, the division of a step into passes, the day it is done.
-//! Each is shown on whole runs: fine-tuning, DPO of an adapter, DPO of all weights under a
-//! budget; division also on KTO, which has a mean over the step in its loss.
+//! Each is shown on whole runs: fine-tuning, DPO of an adapter, DPO of all weights under a budget, HyPO, which learns from its
+//! own samples; division also on KTO, which has a mean over the step in its loss.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -62,6 +62,9 @@ const ADAPTER: [&str; 2] = ["model.lora={ r = 4 }", "model.dtype=bf16"];
 const BUDGET: [&str; 1] =
     ["tether={ budget = 0.5, every = 3, prompts = 8, final_prompts = 16, max_completion_length = 4 }"];
 
+/// What `dpo.toml` has to say of the method, for one that samples in training.
+const SAMPLING: &str = "name = \"hypo\"\nlambda = 0.3\nnum_generations = 3\nevery = 2\n";
+
 /// A folder with the recipes, in which the result of the first is there.
 struct Place(tempfile::TempDir);
 
@@ -72,6 +75,8 @@ impl Place {
         fs::write(place.path().join("dpo.toml"), PAIRS).expect("written");
         let judged = PAIRS.replace("name = \"dpo\"\nlabel_smoothing = 0.1", "name = \"kto\"");
         fs::write(place.path().join("kto.toml"), judged).expect("written");
+        let sampling = PAIRS.replace("name = \"dpo\"\nlabel_smoothing = 0.1\n", SAMPLING);
+        fs::write(place.path().join("hypo.toml"), sampling).expect("written");
         place.train("sft.toml", "sft", &[]);
         place
     }
@@ -232,4 +237,14 @@ fn division_does_not_matter_to_a_baseline_of_other_completions() {
 #[test]
 fn division_does_not_matter_under_a_budget() {
     Place::new().is_the_same_for_any_division("dpo.toml", &BUDGET);
+}
+
+#[test]
+fn threads_do_not_change_a_byte_of_learning_from_samples() {
+    Place::new().is_the_same_for_any_number_of_threads("hypo.toml", &[]);
+}
+
+#[test]
+fn division_does_not_matter_to_learning_from_samples() {
+    Place::new().is_the_same_for_any_division("hypo.toml", &[]);
 }

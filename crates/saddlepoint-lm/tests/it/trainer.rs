@@ -251,6 +251,49 @@ fn every_optimizer_continues_exactly() {
     }
 }
 
+/// Samples of a step are a function of its weights, seed and number: a run that is interrupted draws them again.
+#[test]
+fn a_method_that_samples_continues_exactly_and_without_its_samples_is_dpo() {
+    let of = |method: &str, stops: &[usize]| {
+        let place = place(|text| text.replace("name = \"dpo\"\nlabel_smoothing = 0.1\n", method));
+        let recipe = load(place.path(), "dpo.toml", &["train.logging_steps=1"]);
+        for &stop in stops {
+            assert!(until(&recipe, stop).is_none(), "it was interrupted");
+        }
+        quiet(&recipe, !stops.is_empty());
+        let dir = place.path().join("dpo");
+        (weights(&dir), lines(dir.join("metrics.jsonl")))
+    };
+    let sampling = "name = \"hypo\"\nlambda = 0.3\nevery = 2\nmax_completion_length = 3\nclip = 2.0\n";
+    let whole = of(sampling, &[]);
+    assert!(whole == of(sampling, &[60, 9, 12]), "continued, it ends with other bytes");
+    let steps: Vec<u64> = whole
+        .1
+        .iter()
+        .filter(|line| line.get("kl").is_some())
+        .filter_map(|line| line["step"].as_u64())
+        .collect();
+    assert_eq!(steps, [1, 3, 5, 7, 9, 11, 13]);
+
+    let dpo = of("name = \"dpo\"\n", &[]);
+    assert!(of("name = \"hypo\"\nlambda = 0.0\n", &[]) == dpo, "lambda = 0 is dpo to the bit");
+    assert!(whole.0 != dpo.0);
+}
+
+#[test]
+fn a_method_that_samples_needs_room_for_them() {
+    let place = place(|text| text.replace("name = \"dpo\"\nlabel_smoothing = 0.1\n", "name = \"hypo\"\n"));
+    quiet(&load(place.path(), "base.toml", &[]), false);
+    let open = |length: usize| {
+        let set = format!("method.max_completion_length={length}");
+        Job::open(&resolved(&load(place.path(), "dpo.toml", &[&set])).expect("a recipe"))
+    };
+    let bytes = |length| open(length).expect("it fits").memory().expect("a plan").bytes();
+    assert!(bytes(64) > bytes(8));
+    let error = open(1 << 20).expect_err("refused").to_string();
+    assert!(error.starts_with("method.max_completion_length: a prompt of "), "{error}");
+}
+
 #[test]
 fn threads_do_not_change_a_byte() {
     let runs = ["1", "2"].map(|threads| {
