@@ -42,7 +42,7 @@ pub const META: Meta = Meta {
     input: Input::Pairs,
     paper: "arXiv:2404.11999",
     status: Status::Preview,
-    slug: None,
+    slug: Some("tdpo"),
     summary: "DPO with the exact token-level KL in its margin",
     learning_rate: 1e-6,
 };

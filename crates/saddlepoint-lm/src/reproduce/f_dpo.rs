@@ -2,15 +2,14 @@
 
 use saddlepoint_core::reproduce::{Bound, Claim, Curve, Figure, Findings, Observer, Setting};
 use saddlepoint_opt::divergence::Divergence;
-use saddlepoint_opt::optimizer::{AdamWConfig, OptimizerConfig};
 
 use super::Reproduction;
-use super::learner::Learner;
-use super::two_digits::{TwoDigits, accuracy, entropy, expected_reward};
+use super::preferences::{self, BETA, Size, height_at, reach};
+use super::two_digits::{TwoDigits, accuracy, draws, entropy, expected_reward};
 use crate::Result;
+use crate::engine::Policy;
 use crate::method::Method;
 use crate::method::f_dpo::{FDivergenceType, FDpo, FDpoConfig};
-use crate::trainer::Example;
 
 /// The paper.
 pub(super) const REPRODUCTION: Reproduction = Reproduction {
@@ -27,30 +26,8 @@ pub(super) const REPRODUCTION: Reproduction = Reproduction {
 };
 
 fn run(setting: &Setting, observer: Observer) -> Result<Findings> {
-    let size = if setting.full { FULL } else { DEFAULT };
-    findings(setting, &size, &f_dpo, observer)
+    findings(setting, Size::of(setting.full), &f_dpo, observer)
 }
-
-/// How large the experiment is.
-struct Size {
-    width: usize,
-    base_steps: usize,
-    steps: usize,
-    prompts: usize,
-}
-
-const DEFAULT: Size = Size { width: 64, base_steps: 800, steps: 400, prompts: 64 };
-const FULL: Size = Size { width: 128, base_steps: 2000, steps: 2000, prompts: 256 };
-
-#[cfg(test)]
-const TINY: Size = Size { width: 32, base_steps: 200, steps: 100, prompts: 16 };
-
-const BETA: f64 = 0.1;
-/// Falls to 0, so that the end of a run does not depend on its last batches.
-const RATE: f64 = 2e-4;
-const PAIRS: usize = 32;
-/// Evaluations of a run.
-const LOOKS: usize = 20;
 
 /// The divergences in the order of the entropies that they leave, the paper's alpha with them.
 const KINDS: [(&str, FDivergenceType, f64); 6] = [
@@ -91,57 +68,37 @@ fn findings(setting: &Setting, size: &Size, make: Make, observer: Observer) -> R
     let task = TwoDigits::open(&setting.cache, size.width, size.base_steps, observer)?;
     let mut seeds = Vec::new();
     for seed in 0..setting.seeds as u64 {
-        let pairs = task.pairs(PAIRS * size.steps, seed)?;
+        let pairs = preferences::pairs(&task, size, seed)?;
+        let prompts = TwoDigits::prompts(size.prompts, seed);
+        let before = task.distributions(&mut preferences::start(&task, size)?, &prompts)?;
         let mut runs = Vec::new();
         for (i, (_, kind, alpha)) in KINDS.into_iter().enumerate() {
             let done = seed * KINDS.len() as u64 + i as u64;
             observer(done, (setting.seeds * KINDS.len()) as u64, "training with each divergence");
-            runs.push(train(&task, size, &*make(kind, alpha)?, &pairs, seed)?);
+            runs.push(preferences::train(&task, size, &*make(kind, alpha)?, &pairs, |step, policy| {
+                look(&task, policy, &prompts, &before, step)
+            })?);
         }
         seeds.push(runs);
     }
     Ok(Findings { claims: claims(&seeds), figures: figures(&seeds[0]) })
 }
 
-fn train(
-    task: &TwoDigits,
-    size: &Size,
-    method: &dyn Method,
-    pairs: &[Example],
-    seed: u64,
-) -> Result<Vec<Look>> {
-    let policy = task.policy(PAIRS, size.prompts)?;
-    let mut learner = Learner::new(policy, OptimizerConfig::Adamw(AdamWConfig::default()))?;
-    let prompts = TwoDigits::prompts(size.prompts, seed);
-    let before = task.distributions(&mut learner.policy, &prompts)?;
-    let mut looks = Vec::new();
-    let batches: Vec<Vec<&Example>> = pairs.chunks(PAIRS).map(|batch| batch.iter().collect()).collect();
-    for (step, batch) in batches.iter().enumerate() {
-        if step.is_multiple_of(size.steps / LOOKS) {
-            looks.push(look(task, &mut learner, &prompts, &before, step)?);
-        }
-        let (warm, left) = ((step + 1) as f64 / 20.0, 1.0 - step as f64 / size.steps as f64);
-        learner.step(method, batch, RATE * warm.min(left))?;
-    }
-    looks.push(look(task, &mut learner, &prompts, &before, size.steps)?);
-    Ok(looks)
-}
-
 fn look(
     task: &TwoDigits,
-    learner: &mut Learner,
+    policy: &mut Policy,
     prompts: &[[u32; 4]],
     before: &[Vec<f64>],
     step: usize,
 ) -> Result<Look> {
-    let now = task.distributions(&mut learner.policy, prompts)?;
+    let now = task.distributions(policy, prompts)?;
     let mean = |of: &dyn Fn(usize) -> f64| (0..now.len()).map(of).sum::<f64>() / now.len() as f64;
     Ok(Look {
         step,
         entropy: mean(&|i| entropy(&now[i])),
         divergence: mean(&|i| Divergence::ReverseKl.between(&now[i], &before[i])),
         reward: mean(&|i| expected_reward(prompts[i], &now[i])),
-        accuracy: mean(&|i| accuracy(prompts[i], &now[i], &before[i])),
+        accuracy: mean(&|i| accuracy(prompts[i], draws(prompts[i]).map(|y| now[i][y] / before[i][y]))),
     })
 }
 
@@ -199,8 +156,12 @@ fn claims(seeds: &[Vec<Vec<Look>>]) -> Vec<Claim> {
         (JSD, "about 0: the frontiers of JSD and reverse KL are close", Bound::Below(0.1)),
     ] {
         let gain = |runs: &Vec<Vec<Look>>| {
-            let common = runs.iter().map(|looks| most(looks)).fold(f64::INFINITY, f64::min);
-            let gained = |kind: usize| reward_at(&runs[kind], common) - runs[kind][0].reward;
+            let frontiers: Vec<Vec<_>> = runs
+                .iter()
+                .map(|looks| looks.iter().map(|look| (look.divergence, look.reward)).collect())
+                .collect();
+            let common = frontiers.iter().map(|each| reach(each)).fold(f64::INFINITY, f64::min);
+            let gained = |kind: usize| height_at(&frontiers[kind], common) - frontiers[kind][0].1;
             (gained(REVERSE) - gained(kind)) / gained(REVERSE)
         };
         claims.push(Claim::mean(
@@ -214,17 +175,6 @@ fn claims(seeds: &[Vec<Vec<Look>>]) -> Vec<Claim> {
         ));
     }
     claims
-}
-
-fn most(looks: &[Look]) -> f64 {
-    looks.iter().map(|look| look.divergence).fold(0.0, f64::max)
-}
-
-/// The reward where the run first has this divergence, between the two looks around it.
-fn reward_at(looks: &[Look], divergence: f64) -> f64 {
-    let Some(pair) = looks.windows(2).find(|pair| pair[1].divergence >= divergence) else { return f64::NAN };
-    let share = (divergence - pair[0].divergence) / (pair[1].divergence - pair[0].divergence);
-    pair[0].reward + share * (pair[1].reward - pair[0].reward)
 }
 
 /// Spearman's, of values without ties.
@@ -267,6 +217,7 @@ mod tests {
     use super::*;
     use crate::engine::{Cotangent, Want};
     use crate::method::{Meta, Sums, View};
+    use crate::reproduce::preferences::TINY;
 
     /// The method with the sign of its gradient turned.
     #[derive(Debug)]
@@ -307,15 +258,6 @@ mod tests {
         for same in same.iter().filter(|claim| claim.claim.starts_with("entropy with")) {
             assert!(!same.holds && same.measured == 0.0, "{same:?}");
         }
-    }
-
-    #[test]
-    fn a_reward_is_read_between_two_looks() {
-        let look = |divergence, reward| Look { step: 0, entropy: 0.0, divergence, reward, accuracy: 0.5 };
-        let looks = [look(0.0, 1.0), look(0.4, 2.0), look(0.3, 5.0), look(0.8, 4.0)];
-        assert!((reward_at(&looks, 0.1) - 1.25).abs() < 1e-12);
-        assert!((reward_at(&looks, 0.8) - 4.0).abs() < 1e-12);
-        assert!(reward_at(&looks, 0.9).is_nan());
     }
 
     #[test]

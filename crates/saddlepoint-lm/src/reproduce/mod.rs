@@ -7,6 +7,8 @@ mod base;
 mod f_dpo;
 mod learner;
 mod lion;
+mod preferences;
+mod tdpo;
 mod two_digits;
 
 use saddlepoint_core::reproduce;
@@ -17,7 +19,7 @@ use crate::Error;
 pub type Reproduction = reproduce::Reproduction<Error>;
 
 /// Every reproduction in this crate.
-pub const LIST: &[&Reproduction] = &[&f_dpo::REPRODUCTION, &lion::REPRODUCTION];
+pub const LIST: &[&Reproduction] = &[&f_dpo::REPRODUCTION, &lion::REPRODUCTION, &tdpo::REPRODUCTION];
 
 #[cfg(test)]
 mod tests {

@@ -16,7 +16,7 @@ use super::base::Base;
 use crate::Result;
 use crate::data::generate::Task;
 use crate::data::{Pair, Tokenizer};
-use crate::engine::{Forest, Policy, Reference, Row, Setup, Storage, Want};
+use crate::engine::{Divergence, Forest, Policy, Reference, Row, Setup, Storage, Want};
 use crate::model::ModelFolder;
 use crate::trainer::Example;
 
@@ -27,6 +27,8 @@ type Digits = [u32; 4];
 const SCALE: f64 = 3.0;
 /// Completions of two digits, `10 first + second`.
 const COMPLETIONS: usize = 100;
+/// Draws of two digits of a prompt.
+const DRAWS: usize = 16;
 
 /// The model that draws evenly.
 fn base(width: usize, steps: usize) -> Base {
@@ -54,6 +56,15 @@ fn base(width: usize, steps: usize) -> Base {
         ("tokenizer_config.json", Task::Largest.tokenizer_config().to_string()),
     ];
     Base { recipe, files }
+}
+
+/// A completion as a method sees it: sums over its tokens, the end among them, in nats.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen {
+    /// `ln π(y) − ln π₀(y)`.
+    pub(super) log_ratio: f64,
+    /// Sequential forward KL, `Σ_t KL(π₀(·|s_t) || π(·|s_t))`.
+    pub(super) kl: f64,
 }
 
 /// The task with the model that experiments start from.
@@ -85,8 +96,9 @@ impl TwoDigits {
             frozen: Storage::F32,
             reference: Reference::Copy,
             recompute: false,
-            // A pair has a prompt of eight tokens and two completions of three; a prompt ten beginnings of one.
-            max_tokens: (12 * pairs).max(18 * prompts),
+            // A pair has a prompt of eight tokens and two completions of three; a prompt ten beginnings of one, or four
+            // of one and sixteen of two.
+            max_tokens: (12 * pairs).max(28 * prompts),
             max_rows: (6 * pairs).max(110 * prompts),
         };
         let mut policy = Policy::new(self.model.shape.clone(), setup)?;
@@ -107,8 +119,7 @@ impl TwoDigits {
             if held_out(digits) || a == b {
                 continue;
             }
-            let prefers_a = 1.0 / (1.0 + (reward(b) - reward(a)).exp());
-            let (chosen, rejected) = if rng.random::<f64>() < prefers_a { (a, b) } else { (b, a) };
+            let (chosen, rejected) = if rng.random::<f64>() < prefers(a, b) { (a, b) } else { (b, a) };
             let ids = |completion| {
                 self.ids(&text(completion)).map(|mut ids| {
                     ids.push(self.end);
@@ -161,6 +172,43 @@ impl TwoDigits {
             .collect())
     }
 
+    /// For each prompt its [`draws`] under the policy and its reference.
+    ///
+    /// # Errors
+    /// As [`Policy::evaluate`].
+    pub(super) fn seen(&self, policy: &mut Policy, prompts: &[Digits]) -> Result<Vec<[Seen; DRAWS]>> {
+        let mut forest = Forest::default();
+        for &each in prompts {
+            let root = forest.root(&self.ids(&prompt(each))?);
+            let digits = self.ids(&each.map(|digit| digit.to_string()).concat())?;
+            let last = forest.segments[root].tokens.end - 1;
+            for &first in &digits {
+                let one = forest.child(root, &[first]);
+                for &second in &digits {
+                    let two = forest.child(one, &[second]);
+                    let [after_one, after_two] = [one, two].map(|each| forest.segments[each].tokens.start);
+                    forest.rows.push(Row { at: last, target: first });
+                    forest.rows.push(Row { at: after_one, target: second });
+                    forest.rows.push(Row { at: after_two, target: self.end });
+                }
+            }
+        }
+        let want = Want { ref_logp: true, divergence: Some(Divergence::ForwardKl), ..Want::default() };
+        let stats = policy.evaluate(&forest, want)?;
+        let sum = |values: &[f64], draw: usize| values[3 * draw..][..3].iter().sum::<f64>();
+        Ok((0..prompts.len())
+            .map(|i| {
+                std::array::from_fn(|draw| {
+                    let draw = DRAWS * i + draw;
+                    Seen {
+                        log_ratio: sum(&stats.logp, draw) - sum(&stats.ref_logp, draw),
+                        kl: sum(&stats.divergence, draw),
+                    }
+                })
+            })
+            .collect())
+    }
+
     fn ids(&self, text: &str) -> Result<Vec<u32>> {
         self.tokenizer.encode(text)
     }
@@ -176,20 +224,44 @@ pub(super) fn entropy(p: &[f64]) -> f64 {
     p.iter().filter(|&&p| p > 0.0).map(|p| -p * p.ln()).sum()
 }
 
-/// How often `p / q` orders two draws of the corpus as the gold reward does, where that has a preference: reward accuracy of
-/// every method whose implicit reward grows with the ratio.
-pub(super) fn accuracy(digits: Digits, p: &[f64], q: &[f64]) -> f64 {
-    let draws: Vec<usize> =
-        digits.iter().flat_map(|a| digits.iter().map(move |b| (10 * a + b) as usize)).collect();
+/// The completions that the corpus draws from, two digits of the prompt each, as often as they are drawn.
+pub(super) fn draws(digits: Digits) -> [usize; DRAWS] {
+    std::array::from_fn(|draw| (10 * digits[draw / 4] + digits[draw % 4]) as usize)
+}
+
+/// How often an implicit reward of each of the [`draws`] orders two of them as the gold reward does, where that has a
+/// preference: reward accuracy.
+pub(super) fn accuracy(digits: Digits, implicit: [f64; DRAWS]) -> f64 {
+    let gold = draws(digits).map(reward);
     let (mut right, mut all) = (0.0, 0.0);
-    for &a in &draws {
-        for &b in draws.iter().filter(|&&b| reward(a) > reward(b)) {
-            let (up, down) = (p[a] / q[a], p[b] / q[b]);
-            right += if up > down { 1.0 } else { 0.0 };
+    for a in 0..DRAWS {
+        for b in (0..DRAWS).filter(|&b| gold[a] > gold[b]) {
+            right += if implicit[a] > implicit[b] { 1.0 } else { 0.0 };
             all += 1.0;
         }
     }
     right / all
+}
+
+/// Means of a value of each of the [`draws`] over the chosen and over the rejected completions of all pairs that a prompt
+/// gives, see [`TwoDigits::pairs`].
+pub(super) fn over_pairs(digits: Digits, values: [f64; DRAWS]) -> [f64; 2] {
+    let completions = draws(digits);
+    let (mut sums, mut all) = ([0.0; 2], 0.0);
+    for (a, value) in completions.into_iter().zip(values) {
+        for b in completions.into_iter().filter(|&b| b != a) {
+            let chosen = prefers(a, b);
+            sums[0] += chosen * value;
+            sums[1] += (1.0 - chosen) * value;
+            all += 0.5;
+        }
+    }
+    sums.map(|sum| sum / all)
+}
+
+/// Probability that `a` is chosen over `b`, by the model of Bradley and Terry.
+fn prefers(a: usize, b: usize) -> f64 {
+    1.0 / (1.0 + (reward(b) - reward(a)).exp())
 }
 
 fn reward(completion: usize) -> f64 {
@@ -238,10 +310,22 @@ mod tests {
         // 2/3, 4/3, 4/3 and 6/3.
         assert!((expected_reward([1, 3, 1, 3], &even) - 4.0 / 3.0).abs() < 1e-12);
         assert!(expected_reward([1, 1, 2, 2], &even) < 0.17, "with a 3 it is not acceptable");
-        let mut better = even.clone();
-        (better[33], better[11]) = (0.4, 0.1);
-        assert!((accuracy([1, 3, 1, 3], &better, &even) - 1.0).abs() < 1e-15);
-        assert!(accuracy([1, 3, 1, 3], &even, &better).abs() < 1e-15);
+        let implicit = draws([1, 3, 1, 3]).map(|y| y as f64);
+        assert!((accuracy([1, 3, 1, 3], implicit) - 1.0).abs() < 1e-15);
+        assert!(accuracy([1, 3, 1, 3], implicit.map(|r| -r)).abs() < 1e-15);
+    }
+
+    #[test]
+    fn means_over_pairs_are_those_by_hand() {
+        // Of 1,1,1,3 the draws are 9 times 11, 3 times 13, 3 times 31, once 33; 11 against 13 or 31 is preferred with
+        // probability s = sigmoid(-2/3), as are 13 and 31 against 33, and 11 against 33 with t = sigmoid(-4/3).
+        let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+        let (s, t) = (sigmoid(-2.0 / 3.0), sigmoid(-4.0 / 3.0));
+        let of_11 = draws([1, 1, 1, 3]).map(|y| if y == 11 { 1.0 } else { 0.0 });
+        // Unordered pairs: 54 of 11 with 13 or 31, 9 of 11 with 33, 9 of 13 with 31, 6 of 13 or 31 with 33.
+        let [chosen, rejected] = over_pairs([1, 1, 1, 3], of_11);
+        assert!((chosen - (54.0 * s + 9.0 * t) / 78.0).abs() < 1e-12);
+        assert!((rejected - (54.0 * (1.0 - s) + 9.0 * (1.0 - t)) / 78.0).abs() < 1e-12);
     }
 
     #[test]
