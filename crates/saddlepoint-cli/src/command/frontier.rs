@@ -20,7 +20,7 @@ use crate::watch::Watch;
                         --best-of 16\n\nRuns that are already complete are read; a run that was interrupted continues."
 )]
 pub(crate) struct Arguments {
-    /// Run directories, each with a [tether]
+    /// Run directories, each with a `[tether]`
     runs: Vec<PathBuf>,
     /// Recipe of a sweep
     #[arg(long, value_name = "FILE", requires = "sweep")]
