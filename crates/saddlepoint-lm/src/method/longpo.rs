@@ -147,6 +147,7 @@ mod tests {
         let Document { chosen, rejected, ref_chosen, ref_rejected, context } = document;
         let (a, b) = (chosen.len(), chosen.len() + rejected.len());
         let all = b + context.len();
+        let rest = b..all;
         let stats = Stats {
             logp: [*chosen, *rejected, *context].concat(),
             ref_logp: [*ref_chosen, *ref_rejected, &vec![0.0; context.len()]].concat(),
@@ -157,7 +158,7 @@ mod tests {
         let view = View {
             sequences: &[0..a, a..b],
             labels: &[],
-            contexts: &[b..all],
+            contexts: std::slice::from_ref(&rest),
             stats: &stats,
             norm,
             beta: None,
@@ -177,21 +178,31 @@ mod tests {
         Dpo::new(DpoConfig::default()).expect("valid")
     }
 
-    /// One turn without a context, so that the derivative of the likelihood is −1.
-    fn single(policy: [f64; 2], reference: [f64; 2]) -> (impl Fn(f64, f64) -> (f64, f64, Vec<f64>), f64) {
-        let dpo_margin = 0.1 * (policy[0] - reference[0] - policy[1] + reference[1]);
-        let of = move |beta: f64, lambda: f64| {
-            let document = Document {
-                chosen: &[policy[0]],
-                rejected: &[policy[1]],
-                ref_chosen: &[reference[0]],
-                ref_rejected: &[reference[1]],
-                context: &[],
-            };
-            let (of, slopes) = run(&longpo(beta, lambda), &document);
-            (of("rewards/margins"), of("preference_loss"), slopes)
+    /// Log-probabilities of the two answers.
+    type Two = [f64; 2];
+
+    /// One turn without a context, so that the derivative of the likelihood is −1: margin, loss of the preference, derivatives.
+    fn single(policy: Two, reference: Two, beta: f64) -> (f64, f64, Vec<f64>) {
+        let document = Document {
+            chosen: &policy[..1],
+            rejected: &policy[1..],
+            ref_chosen: &reference[..1],
+            ref_rejected: &reference[1..],
+            context: &[],
         };
-        (of, dpo_margin)
+        let (of, slopes) = run(&longpo(beta, 1.0), &document);
+        (of("rewards/margins"), of("preference_loss"), slopes)
+    }
+
+    fn dpo_margin(policy: Two, reference: Two) -> f64 {
+        let document = Document {
+            chosen: &policy[..1],
+            rejected: &policy[1..],
+            ref_chosen: &reference[..1],
+            ref_rejected: &reference[1..],
+            context: &[],
+        };
+        run(&dpo(), &document).0("rewards/margins")
     }
 
     fn close(got: f64, expected: f64) {
@@ -200,12 +211,11 @@ mod tests {
 
     #[test]
     fn one_turn() {
-        let (of, _) = single([-42.0, -55.5], [-40.0, -61.0]);
         for (beta, margin, loss, slope) in [
             (0.1, -0.75, 1.136_871_006_114_9, -0.067_917_869_917_5),
             (0.01, -0.075, 0.731_350_140_826_8, -0.005_187_412_158_8),
         ] {
-            let (got, preference, slopes) = of(beta, 1.0);
+            let (got, preference, slopes) = single([-42.0, -55.5], [-40.0, -61.0], beta);
             close(got, margin);
             close(preference, loss);
             close(slopes[0] + 1.0, slope);
@@ -249,17 +259,13 @@ mod tests {
 
     #[test]
     fn the_difference_from_dpo_is_that_of_the_references() {
-        let (reference_long, reference_short) = ([-47.0, -58.0], [-40.0, -61.0]);
+        let (long, short) = ([-47.0, -58.0], [-40.0, -61.0]);
         for policy in [[-42.0, -55.5], [-10.0, -90.0]] {
-            let (short, _) = single(policy, reference_short);
-            let (_, dpo_margin) = single(policy, reference_long);
-            close(short(0.1, 0.01).0 - dpo_margin, -1.0);
+            close(single(policy, short, 0.1).0 - dpo_margin(policy, long), -1.0);
         }
-        let (_, dpo_margin) = single([-42.0, -55.5], reference_long);
-        close(dpo_margin, 0.25);
+        close(dpo_margin([-42.0, -55.5], long), 0.25);
         // Before the first step, where the policy is the reference: not ln 2.
-        let (start, _) = single(reference_long, reference_short);
-        let (margin, loss, _) = start(0.1, 0.01);
+        let (margin, loss, _) = single(long, short, 0.1);
         close(margin, -1.0);
         close(loss, 1.313_261_687_518_2);
     }
@@ -293,8 +299,7 @@ mod tests {
 
     #[test]
     fn a_wide_margin_does_not_overflow() {
-        let (of, _) = single([-9_000.0, -10.0], [-40.0, -61.0]);
-        let (margin, loss, slopes) = of(0.1, 1.0);
+        let (margin, loss, slopes) = single([-9_000.0, -10.0], [-40.0, -61.0], 0.1);
         close(loss, -margin);
         close(slopes[1], 0.1);
     }

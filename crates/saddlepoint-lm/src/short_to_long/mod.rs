@@ -386,8 +386,17 @@ mod tests {
         }
     }
 
+    /// Has no questions, or the same answer whatever it reads.
+    struct Poor(&'static str);
+
+    impl Speaker for Poor {
+        fn say(&mut self, turns: &[String], _: Manner) -> Result<Vec<Said>> {
+            Ok(turns.iter().map(|_| Said { text: self.0.to_owned(), ended: true }).collect())
+        }
+    }
+
     fn document(words: usize) -> Document {
-        let text: String = (0..words).map(|i| format!("word{i} ")).collect();
+        let text = (0..words).map(|i| format!("word{i}")).collect::<Vec<_>>().join(" ");
         Document { name: "a".to_owned(), text: format!("  {text}\n") }
     }
 
@@ -452,13 +461,6 @@ mod tests {
         let tokens = tokenizer().encode(&text).expect("encodes").len();
         assert!((390..=400).contains(&tokens), "{tokens}");
 
-        /// Has no questions, or the same answer whatever it reads.
-        struct Poor(&'static str);
-        impl Speaker for Poor {
-            fn say(&mut self, turns: &[String], _: Manner) -> Result<Vec<Said>> {
-                Ok(turns.iter().map(|_| Said { text: self.0.to_owned(), ended: true }).collect())
-            }
-        }
         for (said, reason) in
             [("Nothing.", Left::NoQuestion), ("What is the question here?", Left::Identical)]
         {

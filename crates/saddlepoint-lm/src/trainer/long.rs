@@ -91,8 +91,8 @@ mod tests {
     use crate::trainer::example::bound;
     use crate::trainer::{Example, batch};
 
-    fn side(ids: &[u32], answers: &[Range<usize>]) -> Answered {
-        Answered { ids: ids.to_vec(), answers: answers.to_vec() }
+    fn side<const N: usize>(ids: &[u32], answers: [(usize, usize); N]) -> Answered {
+        Answered { ids: ids.to_vec(), answers: answers.map(|(start, end)| start..end).to_vec() }
     }
 
     fn targets(forest: &Forest, rows: &Range<usize>) -> Vec<u32> {
@@ -115,13 +115,13 @@ mod tests {
     #[test]
     fn both_forests_predict_the_same_answers_after_different_prompts() {
         let two = LongPair {
-            chosen: side(&[1, 2, 3, 10, 11, 4, 12], &[3..5, 6..7]),
-            rejected: side(&[1, 2, 3, 20, 4, 21, 22], &[3..4, 5..7]),
+            chosen: side(&[1, 2, 3, 10, 11, 4, 12], [(3, 5), (6, 7)]),
+            rejected: side(&[1, 2, 3, 20, 4, 21, 22], [(3, 4), (5, 7)]),
             short: vec![vec![2, 3], vec![1, 4]],
         };
         let one = LongPair {
-            chosen: side(&[5, 6, 13], &[2..3]),
-            rejected: side(&[5, 6, 23], &[2..3]),
+            chosen: side(&[5, 6, 13], [(2, 3)]),
+            rejected: side(&[5, 6, 23], [(2, 3)]),
             short: vec![vec![6]],
         };
         let pairs = [two, one].map(Example::Long);

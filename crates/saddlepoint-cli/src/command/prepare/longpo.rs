@@ -100,8 +100,8 @@ impl Arguments {
         self.report(&kept.done, watch.seconds(), output)?;
         if pairs > 0 {
             let records = kept.done.iter().filter_map(|made| made.record.as_ref());
-            let text: String = records.map(|record| format!("{record}\n")).collect();
-            atomic::write(&self.out, text.as_bytes())?;
+            let lines: Vec<String> = records.map(Value::to_string).collect();
+            atomic::write(&self.out, (lines.join("\n") + "\n").as_bytes())?;
         }
         kept.remove()?;
         Ok(if pairs > 0 { Verdict::Done } else { Verdict::Missed })
