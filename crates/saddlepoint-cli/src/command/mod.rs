@@ -8,6 +8,7 @@ mod eval;
 mod frontier;
 mod generate;
 mod methods;
+mod prepare;
 mod report;
 mod reproduce;
 mod score;
@@ -28,6 +29,7 @@ pub(crate) enum Command {
     Eval(eval::Arguments),
     Doctor(doctor::Arguments),
     Convert(convert::Arguments),
+    Prepare(prepare::Arguments),
     Methods(methods::Arguments),
     Config(config::Arguments),
     Report(report::Arguments),
@@ -46,6 +48,7 @@ impl Command {
             Command::Eval(arguments) => arguments.run(output),
             Command::Doctor(arguments) => arguments.run(output),
             Command::Convert(arguments) => arguments.run(output),
+            Command::Prepare(arguments) => arguments.run(output),
             Command::Methods(arguments) => arguments.run(output),
             Command::Config(arguments) => arguments.run(output),
             Command::Report(arguments) => arguments.run(output),

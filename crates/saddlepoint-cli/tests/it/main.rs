@@ -8,6 +8,7 @@ mod help;
 mod machine_output;
 mod memory;
 mod model;
+mod prepare;
 mod saddle;
 mod slow_resume;
 mod train;

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::json::Step;
+use super::record::Turn;
 use super::record::{CONTEXT_COLUMNS, role};
 use super::row::Row;
 use super::{Body, Message, Record, Schema, Text};
@@ -45,6 +46,8 @@ impl Row<'_> {
                 Body::Preference { prompt, chosen: self.turn("chosen")?, rejected: self.turn("rejected")? }
             }
             Schema::Preference => self.preference()?,
+            Schema::LongPreference => self.long_pair()?,
+            Schema::LongTurns => self.long_turns()?,
             Schema::Transcripts => self.transcripts()?,
             Schema::Persona => Body::Preference {
                 prompt: Text::Plain(self.string("question")?),
@@ -87,11 +90,10 @@ impl Row<'_> {
     }
 
     fn same_kind(&self, first: &str, a: &Text, second: &str, b: &Text) -> Result<()> {
-        let name = |t: &Text| if matches!(t, Text::Plain(_)) { "a string" } else { "messages" };
-        if name(a) == name(b) {
+        if kind(a) == kind(b) {
             return Ok(());
         }
-        let problem = format!("is {} but `{first}` is {}; both must be the same", name(b), name(a));
+        let problem = format!("is {} but `{first}` is {}; both must be the same", kind(b), kind(a));
         Err(self.error(&[Step::Key(second)], &problem))
     }
 
@@ -125,6 +127,76 @@ impl Row<'_> {
                 Ok(Body::Preference { prompt, chosen, rejected })
             }
         }
+    }
+
+    fn long_pair(&mut self) -> Result<Body> {
+        let document = self.string("document")?;
+        let columns = std::mem::take(&mut self.columns);
+        let (own, rest) = columns.into_iter().partition(|(name, _)| TURN.contains(&name.as_str()));
+        self.columns = rest;
+        let turn = self.asked(&[], own, &document)?;
+        Ok(Body::Long { document, turns: vec![turn] })
+    }
+
+    fn long_turns(&mut self) -> Result<Body> {
+        let document = self.string("document")?;
+        let mut turns: Vec<Turn> = Vec::new();
+        for (i, item) in self.array("turns")?.into_iter().enumerate() {
+            let here = [Step::Key("turns"), Step::Index(i)];
+            let Value::Object(fields) = item else {
+                return Err(self.mismatch(&here, "a turn {chunk, prompt, chosen, rejected}", &item));
+            };
+            let turn = self.asked(&here, fields, &document)?;
+            if turns.first().is_some_and(|first| kind(&first.prompt) != kind(&turn.prompt)) {
+                let problem =
+                    format!("has {} but the first turn {}", kind(&turn.prompt), kind(&turns[0].prompt));
+                return Err(self.error(&here, &format!("{problem}; all must be the same")));
+            }
+            turns.push(turn);
+        }
+        if turns.is_empty() {
+            return Err(self.error(&[Step::Key("turns")], "has no turns"));
+        }
+        Ok(Body::Long { document, turns })
+    }
+
+    /// One question about `document`, at `place` of the record.
+    fn asked(&self, place: &[Step<'_>], mut fields: Message, document: &str) -> Result<Turn> {
+        let at = |name: &'static str| [place, &[Step::Key(name)]].concat();
+        let mut take = |name: &'static str| match fields.shift_remove(name) {
+            None => Err(self.error(place, &format!("has no `{name}`; a turn needs {}", TURN.join(", ")))),
+            Some(value) => Ok(value),
+        };
+        let text = |name, value| match value {
+            Value::String(text) => Ok(Text::Plain(text)),
+            Value::Array(items) => Ok(Text::Chat(self.messages_at(&at(name), items)?)),
+            other => Err(self.mismatch(&at(name), "a string or a list of messages", &other)),
+        };
+        let chunk = match take("chunk")? {
+            Value::String(chunk) if !chunk.is_empty() && document.contains(&chunk) => chunk,
+            Value::String(_) => {
+                let problem = "must be a part of `document`, letter by letter, and not empty";
+                return Err(self.error(&at("chunk"), problem));
+            }
+            other => return Err(self.mismatch(&at("chunk"), "a string", &other)),
+        };
+        let prompt = text("prompt", take("prompt")?)?;
+        if let Text::Chat(messages) = &prompt
+            && !messages.iter().any(|message| role(message) == "user")
+        {
+            return Err(self
+                .error(&at("prompt"), "has no message of the user, before which the document could stand"));
+        }
+        let [chosen, rejected] = ["chosen", "rejected"].map(|name| {
+            let said = text(name, take(name)?)?;
+            if kind(&said) == kind(&prompt) {
+                return Ok(said);
+            }
+            let problem =
+                format!("is {} but `prompt` is {}; both must be the same", kind(&said), kind(&prompt));
+            Err(self.error(&at(name), &problem))
+        });
+        Ok(Turn { chunk, chosen: chosen?, rejected: rejected?, prompt })
     }
 
     fn transcripts(&mut self) -> Result<Body> {
@@ -232,6 +304,14 @@ impl Row<'_> {
         }
         Ok(context)
     }
+}
+
+/// What a turn about a document has.
+const TURN: [&str; 4] = ["chunk", "prompt", "chosen", "rejected"];
+
+/// Of a text, for messages.
+fn kind(text: &Text) -> &'static str {
+    if matches!(text, Text::Plain(_)) { "a string" } else { "messages" }
 }
 
 fn message(role: &str, content: String) -> Message {

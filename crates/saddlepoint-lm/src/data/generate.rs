@@ -111,6 +111,25 @@ impl GenerateConfig {
         })
     }
 
+    /// Pairs about long prompts as JSONL of `document`, `chunk`, `prompt`, `chosen` and `rejected`: the largest of twelve digits,
+    /// which is among the four of the chunk. Preferences, noise and parts are those of pairs.
+    pub fn long_pairs(&self, split: Split, seed: Seed) -> String {
+        self.lines(split, seed, "data/generate/long-pairs", |rng| {
+            let digits = draw(rng);
+            if split != part_of(digits) {
+                return None;
+            }
+            let (right, wrong) = (largest(digits), slip(largest(digits), rng));
+            let swap = split == Split::Train && rng.random::<f64>() < self.noise;
+            let (chosen, rejected) = if swap { (wrong, right) } else { (right, wrong) };
+            let mut beside = || (0..4).map(|_| rng.random_range(0..=right).to_string()).collect::<Vec<_>>().join(",");
+            let chunk = prompt(digits).trim_end_matches('=').to_owned();
+            let document = format!("{},{chunk},{}", beside(), beside());
+            let (chosen, rejected) = (chosen.to_string(), rejected.to_string());
+            Some(json!({ "document": document, "chunk": chunk, "prompt": "=", "chosen": chosen, "rejected": rejected }))
+        })
+    }
+
     /// Completions as JSONL of `prompt`, `completion` and `label`: right with probability `right`, and the label says so, but
     /// for a share of `noise`. The prompts are divided as those of pairs.
     pub fn unpaired(&self, split: Split, seed: Seed) -> String {

@@ -1,7 +1,7 @@
 //! Data: from files to token ids, with nothing lost or trained silently.
 //!
 //! ```text
-//! file --read_records--> Record --prepare::{sft, preference, unpaired, prompts}--> ids and masks
+//! file --read_records--> Record --prepare::{sft, preference, long, unpaired, prompts}--> ids and masks
 //!                                   with a Codec: Tokenizer, chat Template, end tokens
 //! ```
 //!
@@ -12,7 +12,7 @@ mod codec;
 mod convert;
 pub mod doctor;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 pub mod fuzzing;
 pub mod generate;
 mod json;
@@ -29,11 +29,11 @@ mod tokenizer;
 
 pub use codec::Codec;
 pub use prepare::{
-    DropReason, Dropped, Labelled, Pair, PrepareConfig, PrepareReport, Prompt, Supervised, TrainOn,
-    Truncation,
+    Answered, DropReason, Dropped, Labelled, LongPair, Pair, PrepareConfig, PrepareReport, Prompt,
+    Supervised, TrainOn, Truncation,
 };
 pub use reader::{ReadConfig, ReadReport, read_json, read_records, read_records_as};
-pub use record::{Body, Message, Record, Text};
+pub use record::{Body, Message, Record, Text, Turn};
 pub use schema::Schema;
 pub use source::Source;
 pub use stream::DecodeStream;

@@ -63,6 +63,13 @@ pub enum Body {
         /// The worse one.
         rejected: Text,
     },
+    /// A document and questions about it, each with two answers.
+    Long {
+        /// The long context.
+        document: String,
+        /// The questions, in their order; at least one.
+        turns: Vec<Turn>,
+    },
     /// A prompt, a continuation and whether it is a good one.
     Unpaired {
         /// What comes first.
@@ -83,6 +90,7 @@ impl Body {
             Body::Prompt(_) => "prompts",
             Body::Completion { .. } => "prompt and completion",
             Body::Preference { .. } => "preference pairs",
+            Body::Long { .. } => "preference pairs about long documents",
             Body::Unpaired { .. } => "labelled completions",
         }
     }
@@ -93,9 +101,23 @@ impl Body {
             Body::Text(text) | Body::Prompt(text) => text,
             Body::Completion { completion, .. } | Body::Unpaired { completion, .. } => completion,
             Body::Preference { chosen, .. } => chosen,
+            Body::Long { turns, .. } => &turns[0].chosen,
         };
         matches!(first, Text::Chat(_))
     }
+}
+
+/// A question about a document.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Turn {
+    /// The part of the document that answers it; not empty.
+    pub chunk: String,
+    /// The question. The document, or in its place the chunk, comes right before it.
+    pub prompt: Text,
+    /// The better answer.
+    pub chosen: Text,
+    /// The worse one.
+    pub rejected: Text,
 }
 
 /// One record of a data file.

@@ -71,7 +71,7 @@ impl Row<'_> {
         place.error(format!("`{}` {problem}", spell(&theirs)))
     }
 
-    fn mismatch(&self, path: &[Step<'_>], wanted: &str, value: &Value) -> Error {
+    pub(crate) fn mismatch(&self, path: &[Step<'_>], wanted: &str, value: &Value) -> Error {
         self.error(path, &format!("must be {wanted}, got {}", kind(value)))
     }
 
@@ -108,14 +108,20 @@ impl Row<'_> {
 
     /// Checks the messages of a column: objects with a string `role` and a textual `content`.
     pub(crate) fn messages(&self, column: &str, items: Vec<Value>) -> Result<Vec<Message>> {
-        if items.is_empty() {
-            return Err(self.error(&[Step::Key(column)], "has no messages"));
-        }
-        items.into_iter().enumerate().map(|(i, item)| self.message(column, i, item)).collect()
+        self.messages_at(&[Step::Key(column)], items)
     }
 
-    fn message(&self, column: &str, index: usize, item: Value) -> Result<Message> {
-        let here = [Step::Key(column), Step::Index(index)];
+    /// As [`Self::messages`] at any place in the record.
+    pub(crate) fn messages_at(&self, place: &[Step<'_>], items: Vec<Value>) -> Result<Vec<Message>> {
+        if items.is_empty() {
+            return Err(self.error(place, "has no messages"));
+        }
+        items.into_iter().enumerate().map(|(i, item)| self.message(place, i, item)).collect()
+    }
+
+    fn message(&self, place: &[Step<'_>], index: usize, item: Value) -> Result<Message> {
+        let inside = |steps: &[Step<'static>]| [place, &[Step::Index(index)], steps].concat();
+        let here = inside(&[]);
         let Value::Object(mut message) = item else {
             return Err(self.mismatch(&here, "a message {role, content}", &item));
         };
@@ -124,7 +130,7 @@ impl Row<'_> {
             Some(Value::String(_)) => {}
             None => return Err(self.error(&here, &format!("has no `role` (fields: {})", fields(&message)))),
             Some(other) => {
-                return Err(self.mismatch(&[here[0], here[1], Step::Key("role")], "a string", other));
+                return Err(self.mismatch(&inside(&[Step::Key("role")]), "a string", other));
             }
         }
         let calls = message.contains_key("tool_calls");
@@ -136,7 +142,7 @@ impl Row<'_> {
             }
             Some(content) => content,
         };
-        let path = [here[0], here[1], Step::Key("content")];
+        let path = inside(&[Step::Key("content")]);
         let Value::Array(blocks) = content else {
             return Err(self.mismatch(&path, "a string or a list of text blocks", content));
         };
@@ -144,7 +150,7 @@ impl Row<'_> {
         for (i, block) in blocks.iter().enumerate() {
             let is_text = block.get("type").is_none_or(|t| t.as_str() == Some("text"));
             let Some(part) = block.get("text").and_then(Value::as_str).filter(|_| is_text) else {
-                let path = [here[0], here[1], Step::Key("content"), Step::Index(i)];
+                let path = inside(&[Step::Key("content"), Step::Index(i)]);
                 let wanted = r#"is not a text block {"type": "text", "text": ...}; only text is read"#;
                 return Err(self.error(&path, wanted));
             };

@@ -8,6 +8,10 @@ use serde_json::{Map, Value};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Schema {
+    /// `document`, `chunk`, `prompt`, `chosen`, `rejected`: a question about a chunk of a document, with two answers.
+    LongPreference,
+    /// `document` and `turns`, a list of `chunk`, `prompt`, `chosen`, `rejected`: several of them, one after the other.
+    LongTurns,
     /// `chosen`, `rejected` and perhaps `prompt`: strings or messages. Without `prompt` it is what both begin with.
     Preference,
     /// `conversations` (`from`, `value`), `chosen`, `rejected`: preference as LLaMA-Factory writes it.
@@ -42,7 +46,9 @@ pub enum Schema {
 
 impl Schema {
     /// All of them. A record is read as the first whose columns it has, so the more specific come first.
-    pub const ALL: [Schema; 15] = [
+    pub const ALL: [Schema; 17] = [
+        Schema::LongPreference,
+        Schema::LongTurns,
         Schema::SharegptPreference,
         Schema::AlpacaPreference,
         Schema::Transcripts,
@@ -63,6 +69,8 @@ impl Schema {
     /// Name as in `data.schema` and in reports.
     pub fn name(self) -> &'static str {
         match self {
+            Schema::LongPreference => "long_preference",
+            Schema::LongTurns => "long_turns",
             Schema::Preference => "preference",
             Schema::SharegptPreference => "sharegpt_preference",
             Schema::AlpacaPreference => "alpaca_preference",
@@ -84,6 +92,8 @@ impl Schema {
     /// Columns that every record must have.
     pub fn required(self) -> &'static [&'static str] {
         match self {
+            Schema::LongPreference => &["document", "chunk", "prompt", "chosen", "rejected"],
+            Schema::LongTurns => &["document", "turns"],
             Schema::Preference | Schema::Transcripts => &["chosen", "rejected"],
             Schema::SharegptPreference => &["conversations", "chosen", "rejected"],
             Schema::AlpacaPreference => &["instruction", "chosen", "rejected"],

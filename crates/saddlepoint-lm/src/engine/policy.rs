@@ -238,9 +238,23 @@ impl Policy {
             return Err(Error::Config { key: "reference".into(), problem });
         }
         self.reference.get_or_insert_with(|| Weights::new(&self.shape, self.setup.frozen)).load(source)?;
-        self.reference_shape = shape.clone();
-        self.reference_rope = RopeTable::new(shape);
+        self.set_reference_rope(shape);
         Ok(())
+    }
+
+    /// Gives the reference the angles of positions and the longest context of `shape`, where they are not the policy's.
+    pub fn set_reference_rope(&mut self, shape: &Shape) {
+        self.reference_shape =
+            Shape { rope: shape.rope.clone(), context: shape.context, ..self.shape.clone() };
+        self.reference_rope = RopeTable::new(shape);
+    }
+
+    /// Gives the policy another base of the rotary frequencies; the reference keeps its own.
+    pub fn set_rope_theta(&mut self, theta: f64) {
+        if self.shape.rope.theta.to_bits() != theta.to_bits() {
+            self.shape.rope.theta = theta;
+            self.rope = RopeTable::new(&self.shape);
+        }
     }
 
     /// Moves a reference that follows: `reference <- decay reference + (1 - decay) policy`. With `decay` 0 it is a copy.
@@ -390,6 +404,37 @@ impl Policy {
         Ok(statistics(&states, want))
     }
 
+    /// `ln q(target)` of a forest's rows under the reference, `[R]`, nats; under the base weights where there is none. The
+    /// policy is not run, so a pass that waits for its [`Policy::backward`] is lost.
+    ///
+    /// # Errors
+    /// As [`Policy::forward`].
+    pub fn reference_logps(&mut self, forest: &Forest) -> Result<Vec<f64>> {
+        self.check_forest(forest)?;
+        self.pending = None;
+        self.make_room(false);
+        let Self { shape, kernels, weights, reference, follower, reference_rope, arena, head, rows, .. } =
+            self;
+        let arena = arena.as_mut().expect("allocated above");
+        let weights = reference.as_ref().unwrap_or(weights);
+        let decoder =
+            Decoder { kernels: kernels.as_ref(), shape, weights, copies: None, adapter: follower.as_ref() };
+        let batch = prepare(forest, shape, reference_rope);
+        let slot = decoder.forward(&batch, arena, false, &mut |_, _| ());
+        gather(decoder, arena, forest, &batch, slot, &mut rows.x, &mut rows.inv, &mut rows.hidden);
+        let targets: Vec<u32> = forest.rows.iter().map(|r| r.target).collect();
+        let states = head_of(decoder, Want::default(), &rows.hidden, None).forward(&targets, head, None);
+        Ok(states.iter().map(RowState::logp).collect())
+    }
+
+    fn make_room(&mut self, keep: bool) {
+        let room = room(&self.shape, &self.setup, keep);
+        if !self.arena.as_ref().is_some_and(|arena| arena.fits(room)) {
+            self.arena = None;
+            self.arena = Some(Arena::new(&self.shape, room));
+        }
+    }
+
     /// Where the logits of `rows` rows can wait for the backward pass: in the layers' gradients, in which nothing
     /// is until it has left the head, or beside an adapter in a buffer of limited size.
     fn waiting(&self, rows: usize) -> Option<Waiting> {
@@ -449,11 +494,7 @@ impl Policy {
     fn run(&mut self, views: Views<'_>, want: Want, keep: bool) -> Result<Vec<RowState>> {
         self.check(views, want)?;
         let forest = views.policy;
-        let room = room(&self.shape, &self.setup, keep);
-        if !self.arena.as_ref().is_some_and(|arena| arena.fits(room)) {
-            self.arena = None;
-            self.arena = Some(Arena::new(&self.shape, room));
-        }
+        self.make_room(keep);
         let waiting = if keep { self.waiting(forest.rows.len()) } else { None };
         let Self {
             shape,

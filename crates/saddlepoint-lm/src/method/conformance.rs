@@ -18,6 +18,8 @@ type Pick = (fn(&mut Stats) -> &mut Vec<f64>, fn(&Cotangent) -> &Vec<f64>);
 struct Batch {
     sequences: Vec<Range<usize>>,
     labels: Vec<bool>,
+    /// The rest of each pair's chosen sequence.
+    contexts: Vec<Range<usize>>,
     /// After the prompt of each pair.
     samples: Vec<Completions>,
     stats: Stats,
@@ -27,12 +29,13 @@ struct Batch {
 const MISMATCHED: f64 = 0.3;
 
 impl Batch {
-    /// What `method` sees: no samples if it asks for none.
+    /// What `method` sees: no samples if it asks for none, and contexts only of long pairs.
     fn view(&self, method: &dyn Method, beta: Option<f64>) -> View<'_> {
         let norm = norm(&self.sequences, &self.labels);
         let samples = if method.samples().is_some() { &self.samples[..] } else { &[] };
+        let contexts = if method.meta().input == Input::LongPairs { &self.contexts[..] } else { &[] };
         let (sequences, labels, stats) = (&self.sequences, &self.labels, &self.stats);
-        View { sequences, labels, stats, norm, beta, mismatched: MISMATCHED, samples }
+        View { sequences, labels, contexts, stats, norm, beta, mismatched: MISMATCHED, samples }
     }
 }
 
@@ -40,7 +43,7 @@ fn batch() -> Batch {
     let mut rng = Seed::new(7).stream("method/conformance", &[]);
     let mut sequences = Vec::new();
     let mut stats = Stats::default();
-    for _ in 0..SEQUENCES + SEQUENCES / 2 * SAMPLES {
+    for _ in 0..SEQUENCES + SEQUENCES / 2 * (SAMPLES + 1) {
         let from = stats.logp.len();
         for _ in 0..rng.random_range(1..6) {
             stats.logp.push(-rng.random_range(0.0..3.0));
@@ -51,10 +54,11 @@ fn batch() -> Batch {
         }
         sequences.push(from..stats.logp.len());
     }
-    let drawn = sequences.split_off(SEQUENCES);
+    let mut drawn = sequences.split_off(SEQUENCES);
+    let contexts = drawn.split_off(SEQUENCES / 2 * SAMPLES);
     let labels = sequences.iter().map(|_| rng.random()).collect();
     let group = |rows: &[Range<usize>]| Completions { sequences: rows.to_vec(), truncated: rows.len() % 2 };
-    Batch { samples: drawn.chunks(SAMPLES).map(group).collect(), sequences, labels, stats }
+    Batch { samples: drawn.chunks(SAMPLES).map(group).collect(), sequences, labels, contexts, stats }
 }
 
 fn norm(sequences: &[Range<usize>], labels: &[bool]) -> Norm {
@@ -119,7 +123,7 @@ fn one_batch_of_eight_is_eight_of_one() {
     let norm = norm(&batch.sequences, &batch.labels);
     for config in settings() {
         let method = config.build().expect("defaults are valid");
-        let size = if method.meta().input == Input::Pairs { 2 } else { 1 };
+        let size = if matches!(method.meta().input, Input::Pairs | Input::LongPairs) { 2 } else { 1 };
         let mut whole = Cotangent::default();
         let view = batch.view(&*method, None);
         let all = method.loss(&view, &mut whole);
@@ -127,7 +131,8 @@ fn one_batch_of_eight_is_eight_of_one() {
         let cut = batch.sequences.chunks(size).zip(batch.labels.chunks(size));
         for (i, (sequences, labels)) in cut.enumerate() {
             let samples = view.samples.chunks(1).nth(i).unwrap_or_default();
-            merged.merge(&method.loss(&View { sequences, labels, samples, ..view }, &mut parts));
+            let contexts = view.contexts.chunks(1).nth(i).unwrap_or_default();
+            merged.merge(&method.loss(&View { sequences, labels, contexts, samples, ..view }, &mut parts));
         }
         if method.couples() {
             assert_ne!(whole, parts, "{} says that parts do not add up", method.meta().name);
@@ -178,6 +183,9 @@ struct Case {
     /// The samples after each prompt; their statistics follow those of the pairs.
     #[serde(default)]
     samples: Vec<usize>,
+    /// How many of the last sequences are the rest of a pair's chosen one.
+    #[serde(default)]
+    contexts: usize,
     /// The derivative of the whole loss by `logp`.
     #[serde(default)]
     cotangent: Vec<Vec<f64>>,
@@ -205,6 +213,7 @@ fn losses_and_metrics_agree_with_the_peer() {
                 divergence: case.divergence.concat(),
                 top1: case.top1.concat(),
             };
+            let contexts = sequences.split_off(sequences.len() - case.contexts);
             let mut drawn =
                 sequences.split_off(sequences.len() - case.samples.iter().sum::<usize>()).into_iter();
             let group =
@@ -215,6 +224,7 @@ fn losses_and_metrics_agree_with_the_peer() {
             let view = View {
                 sequences: &sequences,
                 labels,
+                contexts: &contexts,
                 stats: &stats,
                 norm,
                 beta: None,

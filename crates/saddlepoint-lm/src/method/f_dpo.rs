@@ -212,6 +212,7 @@ mod tests {
         let view = View {
             sequences: &[0..1, 1..2],
             labels: &[],
+            contexts: &[],
             stats: &stats,
             norm,
             beta: None,

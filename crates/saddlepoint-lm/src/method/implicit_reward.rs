@@ -292,6 +292,7 @@ mod tests {
                 &View {
                     sequences: &sequences,
                     labels: &[],
+                    contexts: &[],
                     stats,
                     norm,
                     beta: None,

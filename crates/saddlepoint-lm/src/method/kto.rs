@@ -192,6 +192,7 @@ mod tests {
         let view = View {
             sequences: &sequences,
             labels: &labels,
+            contexts: &[],
             stats: &stats,
             norm,
             beta: None,

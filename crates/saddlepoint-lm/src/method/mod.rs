@@ -10,6 +10,7 @@ pub mod hypo;
 pub mod implicit_reward;
 pub mod ipo;
 pub mod kto;
+pub mod longpo;
 mod meta;
 pub mod orpo;
 pub(crate) mod pairs;
@@ -76,6 +77,8 @@ pub enum Input {
     Supervised,
     /// Sequences `2i` and `2i + 1` are the chosen and the rejected completion of one prompt.
     Pairs,
+    /// As pairs, each after a long prompt; the reference reads a short prompt instead, and [`View::contexts`] are there.
+    LongPairs,
     /// Each sequence is a completion with a label of its own.
     Unpaired,
 }
@@ -108,6 +111,9 @@ pub struct View<'a> {
     pub sequences: &'a [Range<usize>],
     /// Whether each sequence is desirable; empty unless the input is [`Input::Unpaired`].
     pub labels: &'a [bool],
+    /// Of each pair the rows of its chosen sequence that are not in `sequences`: prompts, and what stands between answers. The
+    /// reference says nothing about them. Empty unless the input is [`Input::LongPairs`].
+    pub contexts: &'a [Range<usize>],
     /// The statistics of all rows, in nats.
     pub stats: &'a Stats,
     /// The counts to divide by.
@@ -182,6 +188,7 @@ methods! {
     Simpo = simpo::SimpoConfig;
     Orpo = orpo::OrpoConfig;
     Kto = kto::KtoConfig;
+    Longpo = longpo::LongpoConfig;
 }
 
 impl Default for MethodConfig {

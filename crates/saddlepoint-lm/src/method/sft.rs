@@ -99,6 +99,7 @@ mod tests {
             &View {
                 sequences: &[0..2, 2..3],
                 labels: &[],
+                contexts: &[],
                 stats: &stats,
                 norm,
                 beta: None,

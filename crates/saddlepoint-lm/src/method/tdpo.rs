@@ -172,6 +172,7 @@ mod tests {
         let view = View {
             sequences: &[0..n, n..all],
             labels: &[],
+            contexts: &[],
             stats: &stats,
             norm,
             beta: None,

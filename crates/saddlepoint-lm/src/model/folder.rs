@@ -165,6 +165,18 @@ impl ModelFolder {
         }
     }
 
+    /// Changes the base of the rotary frequencies and the longest context, where they are given, also of what is written.
+    pub fn set_positions(&mut self, rope_theta: Option<f64>, context: Option<usize>) {
+        if let Some(theta) = rope_theta {
+            self.shape.rope.theta = theta;
+            super::rope::set_theta(&mut self.config, theta);
+        }
+        if let Some(context) = context {
+            self.shape.context = context;
+            self.config.insert("max_position_embeddings".into(), context.into());
+        }
+    }
+
     /// `config.json`.
     pub(super) fn config(&self) -> &Object {
         &self.config

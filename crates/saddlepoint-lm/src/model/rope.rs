@@ -1,7 +1,9 @@
 //! Rotary keys of `config.json`: the `rope_parameters` of transformers 5 and the older
 //! `rope_theta` with `rope_scaling`.
 
-use super::json::Keys;
+use serde_json::Value;
+
+use super::json::{Keys, Object};
 use crate::Result;
 use crate::engine::{Rope, RopeScaling};
 
@@ -57,6 +59,21 @@ pub(super) fn read(keys: Keys, context: usize) -> Result<Rope> {
     checked(keys, Rope { theta, scaling })
 }
 
+/// Writes the base of the frequencies wherever [`read`] may look for it.
+pub(super) fn set_theta(config: &mut Object, theta: f64) {
+    config.insert("rope_theta".into(), theta.into());
+    for name in ["rope_scaling", "rope_parameters"] {
+        let Some(Value::Object(inner)) = config.get_mut(name) else { continue };
+        let place = match inner.get_mut("full_attention") {
+            Some(Value::Object(nested)) => nested,
+            _ => inner,
+        };
+        if place.contains_key("rope_theta") {
+            place.insert("rope_theta".into(), theta.into());
+        }
+    }
+}
+
 fn checked(keys: Keys, rope: Rope) -> Result<Rope> {
     if rope.theta.is_finite() && rope.theta > 0.0 {
         Ok(rope)
@@ -69,7 +86,7 @@ fn checked(keys: Keys, rope: Rope) -> Result<Rope> {
 mod tests {
     use std::path::Path;
 
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -95,6 +112,22 @@ mod tests {
         assert_eq!(rope(&nested).expect("nested"), Rope { theta: 7.0, scaling: RopeScaling::None });
         let linear = json!({ "rope_scaling": { "type": "linear", "factor": 2.0 } });
         assert_eq!(rope(&linear).expect("linear"), Rope { theta: THETA, scaling: RopeScaling::Linear(2.0) });
+    }
+
+    #[test]
+    fn another_base_is_read_back_from_every_spelling() {
+        for config in [
+            json!({}),
+            json!({ "rope_theta": 7.0 }),
+            json!({ "rope_theta": 7.0, "rope_scaling": { "type": "linear", "factor": 2.0 } }),
+            json!({ "rope_parameters": { "rope_type": "default", "rope_theta": 7.0 } }),
+            json!({ "rope_theta": 3.0, "rope_parameters": { "full_attention": { "rope_theta": 7.0 } } }),
+        ] {
+            let before = rope(&config).expect("valid");
+            let mut object = config.as_object().expect("an object").clone();
+            set_theta(&mut object, 1e7);
+            assert_eq!(rope(&Value::Object(object)).expect("valid"), Rope { theta: 1e7, ..before });
+        }
     }
 
     #[test]

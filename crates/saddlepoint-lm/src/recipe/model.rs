@@ -26,6 +26,13 @@ pub struct ModelConfig {
     /// Train a low-rank adapter instead of the weights, which then stay as they are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lora: Option<LoraConfig>,
+    /// Base of the rotary frequencies, > 0, in place of the model's: a larger one reaches further. The initial policy as a
+    /// reference keeps the model's. Not with `new`, which has its own, nor with `lora`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rope_theta: Option<f64>,
+    /// Longest context in tokens, in place of the model's. Not with `new`, which has its own, nor with `lora`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_position_embeddings: Option<usize>,
     /// How weights that stay as they are are kept in memory. `bf16` needs half the memory and `lora`.
     pub dtype: FrozenDtype,
 }
@@ -151,6 +158,31 @@ impl NewModel {
 }
 
 impl ModelConfig {
+    fn check_positions(&self) -> Result<()> {
+        let given = [
+            ("rope_theta", self.rope_theta.is_some()),
+            ("max_position_embeddings", self.max_position_embeddings.is_some()),
+        ];
+        if let Some((key, _)) = given.into_iter().find(|(_, given)| *given) {
+            let key = format!("model.{key}");
+            if self.new.is_some() {
+                return Err(refused(&key, "a new model has its own: set it in model.new"));
+            }
+            if self.lora.is_some() {
+                let problem = "is not part of an adapter, which would be used without it: set it in the model's config.json \
+                               and name the model as it was as tether.reference";
+                return Err(refused(&key, problem));
+            }
+        }
+        if let Some(theta) = self.rope_theta.filter(|theta| !(*theta > 0.0 && theta.is_finite())) {
+            return Err(refused("model.rope_theta", format!("must be > 0, got {theta}")));
+        }
+        if self.max_position_embeddings == Some(0) {
+            return Err(refused("model.max_position_embeddings", "must be at least 1, got 0"));
+        }
+        Ok(())
+    }
+
     pub(super) fn check(&self) -> Result<()> {
         let given = [self.path.is_some(), self.recipe.is_some(), self.new.is_some()];
         match given.into_iter().filter(|&given| given).count() {
@@ -158,6 +190,7 @@ impl ModelConfig {
             0 => return Err(refused("model", "needs one of `path`, `recipe` and `new`")),
             _ => return Err(refused("model", "takes one of `path`, `recipe` and `new`, got several")),
         }
+        self.check_positions()?;
         if let Some(new) = &self.new {
             new.check()?;
             if self.lora.is_some() {

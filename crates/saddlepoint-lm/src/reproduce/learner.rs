@@ -32,7 +32,7 @@ impl Learner {
         }
         let batch = batch(examples);
         self.policy.zero_grads();
-        let stats = self.policy.forward(&batch.forest, method.want())?;
+        let stats = batch.forward(&mut self.policy, method.want())?;
         let view = batch.view(&stats, norm, None, 0.0);
         let mut cotangent = Cotangent::default();
         let means = method.loss(&view, &mut cotangent).means(norm);

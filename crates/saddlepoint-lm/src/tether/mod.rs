@@ -133,6 +133,8 @@ pub struct Tether {
     config: TetherConfig,
     /// Whether the coefficient goes into the method instead of beside it.
     own: bool,
+    /// Whether the policy starts as its reference, at a divergence of 0.
+    together: bool,
     /// What the weight of the duals is added to.
     base: f64,
     duals: Option<Duals>,
@@ -144,8 +146,23 @@ impl Tether {
     /// # Errors
     /// A setting is outside its range, or not exactly one of `beta` and `budget` is given.
     pub fn new(config: TetherConfig, method: &dyn Method) -> Result<Self> {
+        let together = config.reference.starts_at_policy();
+        Self::starting(config, method, together)
+    }
+
+    /// As [`Self::new`] where the policy does not start as its reference although their weights are the same: they read
+    /// different contexts, or have different angles of positions.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn apart(config: TetherConfig, method: &dyn Method) -> Result<Self> {
+        Self::starting(config, method, false)
+    }
+
+    fn starting(config: TetherConfig, method: &dyn Method, together: bool) -> Result<Self> {
         config.check()?;
-        let mut tether = Self { own: method.beta().is_some(), base: 0.0, duals: None, config };
+        let own = method.beta().is_some();
+        let mut tether = Self { own, together, base: 0.0, duals: None, config };
         if let Some(budget) = tether.config.budget {
             let lower = method.beta();
             let guess = lower.map_or(ADDED_BETA, |beta| beta.max(1.5 / budget.sqrt()));
@@ -161,7 +178,7 @@ impl Tether {
                 other => other.into(),
             };
             let mut duals = Duals::new([at_most("divergence", 1.0)], rule).map_err(refuse)?;
-            if tether.config.reference.starts_at_policy() {
+            if together {
                 // A measurement that needs no samples.
                 duals.update(&[0.0])?;
             }
@@ -221,7 +238,7 @@ impl Tether {
     /// Whether a measurement is due after optimizer step `step`, counted from 1; 0 is before the first, where the
     /// divergence of a policy that starts as its reference is known.
     pub fn due(&self, step: u64) -> bool {
-        let known = step == 0 && self.config.reference.starts_at_policy();
+        let known = step == 0 && self.together;
         self.duals.is_some() && step.is_multiple_of(self.config.every) && !known
     }
 

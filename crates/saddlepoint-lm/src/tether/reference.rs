@@ -90,7 +90,7 @@ impl ReferenceConfig {
         }
     }
 
-    /// Whether the policy starts as its own reference, at a divergence of 0.
+    /// Whether its weights are those that the policy starts with.
     pub fn starts_at_policy(&self) -> bool {
         !matches!(self, Self::Checkpoint(_) | Self::Soup(_))
     }

@@ -128,6 +128,7 @@ fn a_penalty_is_added_to_a_method_without_beta_and_moved_in_one_with_it() {
     let view = View {
         sequences: &[0..2, 2..3],
         labels: &[],
+        contexts: &[],
         stats: &stats,
         norm,
         beta: None,

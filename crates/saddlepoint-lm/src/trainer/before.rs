@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::evaluate::Means;
+use super::example::Asked;
 use super::sampling::Drawn;
 use super::setup::Run;
 use super::{Observer, checkpoint};
@@ -31,8 +32,11 @@ impl Run<'_> {
             return Ok(());
         }
         let (prompts, _) = self.job.sampled_prompts();
-        let samples =
-            if prompts.is_empty() { Vec::new() } else { self.draw(&prompts, "samples/before", 0, observer)? };
+        let samples = if prompts.is_empty() {
+            Vec::new()
+        } else {
+            self.draw(&Asked::ids(&prompts), "samples/before", 0, observer)?
+        };
         self.before = Before { samples, evaluation: self.evaluate()?.map(object) };
         let bytes = serde_json::to_vec(&self.before).expect("numbers are JSON");
         Ok(atomic::write(&path, &bytes)?)

@@ -14,6 +14,7 @@ use saddlepoint_core::interval::Mean;
 use saddlepoint_core::seed::Seed;
 use serde::Serialize;
 
+use super::example::Asked;
 use super::job::Job;
 use super::sampling::Sampling;
 use crate::{Error, Result};
@@ -49,7 +50,7 @@ impl Job {
             return Ok(None);
         };
         let policy = self.policy(self.setup(None))?;
-        let (prompts, _) = self.sampled_prompts();
+        let prompts = Asked::ids(&self.sampled_prompts().0);
         let (max_new_tokens, stop) = (self.sample_length(), self.codec.eos.clone());
         let sampling = Sampling { samples, max_new_tokens, stop, room: (0, 0) };
         let seed = Seed::new(self.recipe.train.seed).stream("best-of/samples", &[]).next_u64();

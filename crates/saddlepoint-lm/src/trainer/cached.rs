@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use super::example::{Batch, Example, batch};
 use super::job::Job;
 use super::{Event, Observer};
-use crate::engine::{Policy, Stats, Want};
+use crate::engine::{Policy, Stats};
 use crate::method::Norm;
 use crate::{Error, Result};
 
@@ -124,20 +124,17 @@ fn predictions(example: &Example) -> usize {
     norm.tokens
 }
 
-/// The reference's log-probabilities; where the policy has no reference it is its own, as it is before its first step.
+/// The reference's log-probabilities; where the policy has none it is its own, as it is before its first step.
 fn compute(
     policy: &mut Policy,
     examples: &[Example],
     size: usize,
     done: &mut dyn FnMut(usize),
 ) -> Result<Rows> {
-    let itself = !policy.has_reference();
-    let want = Want { ref_logp: !itself, ..Want::default() };
     let mut rows = Vec::with_capacity(examples.len());
     for examples in examples.chunks(size) {
         let batch = batch(&examples.iter().collect::<Vec<_>>());
-        let stats = policy.evaluate(&batch.forest, want)?;
-        let values = if itself { stats.logp } else { stats.ref_logp };
+        let values = policy.reference_logps(batch.reference())?;
         let each = batch.sequences.len() / examples.len();
         rows.extend(batch.sequences.chunks(each).map(|sequences| {
             sequences.iter().cloned().flatten().map(|place| values[place]).collect::<Vec<f64>>()
@@ -162,7 +159,8 @@ fn key(policy: &Policy, parts: [&[Example]; 2]) -> String {
     for examples in parts {
         digest.update((examples.len() as u64).to_le_bytes());
         for example in examples {
-            let forest = batch(&[example]).forest;
+            let batch = batch(&[example]);
+            let forest = batch.reference();
             let segments = forest.segments.iter().map(|s| [s.start, s.tokens.len()]);
             let rows = forest.rows.iter().map(|row| [row.at, row.target as usize]);
             let tokens = forest.tokens.iter().map(|&id| [id as usize, 0]);

@@ -45,7 +45,7 @@ pub(super) fn evaluate(
     let all: Vec<usize> = (0..examples.len()).collect();
     for (examples, indices) in examples.chunks(size).zip(all.chunks(size)) {
         let batch = batch(examples);
-        let mut stats = policy.evaluate(&batch.forest, want)?;
+        let mut stats = batch.evaluate(policy, want)?;
         if let Some(cached) = cached {
             cached.complete(Side::Eval, indices, &batch, &mut stats);
         }

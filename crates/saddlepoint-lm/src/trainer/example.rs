@@ -2,9 +2,11 @@
 
 use std::ops::Range;
 
+use super::long;
 use super::sampling::Drawn;
-use crate::data::{Labelled, Pair, Supervised};
-use crate::engine::{Forest, Stats};
+use crate::Result;
+use crate::data::{Labelled, LongPair, Pair, Supervised};
+use crate::engine::{Forest, Policy, Stats, Want};
 use crate::method::{Completions, Norm, View};
 
 /// One record of the training data, as ids.
@@ -12,7 +14,15 @@ use crate::method::{Completions, Norm, View};
 pub(crate) enum Example {
     Supervised(Supervised),
     Pair(Pair),
+    Long(LongPair),
     Labelled(Labelled),
+}
+
+/// A prompt as the policy reads it and as its reference does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Asked<'a> {
+    pub(crate) ids: &'a [u32],
+    pub(crate) reference: &'a [u32],
 }
 
 impl Example {
@@ -24,7 +34,22 @@ impl Example {
                 &s.ids[..first]
             }
             Example::Pair(pair) => &pair.prompt,
+            Example::Long(pair) => &pair.chosen.ids[..pair.chosen.answers[0].start],
             Example::Labelled(labelled) => &labelled.prompt,
+        }
+    }
+
+    /// Everything that an answer can be drawn to: the prompt, and of a document with several questions each question after the
+    /// better answers to those before it.
+    pub(super) fn asked(&self) -> Vec<Asked<'_>> {
+        match self {
+            Example::Long(pair) => {
+                let turns = pair.chosen.answers.iter().zip(&pair.short);
+                turns
+                    .map(|(answer, short)| Asked { ids: &pair.chosen.ids[..answer.start], reference: short })
+                    .collect()
+            }
+            _ => vec![Asked { ids: self.prompt(), reference: self.prompt() }],
         }
     }
 
@@ -33,6 +58,10 @@ impl Example {
         match self {
             Example::Supervised(_) => Vec::new(),
             Example::Pair(pair) => vec![&pair.chosen, &pair.rejected],
+            Example::Long(pair) => {
+                let start = pair.chosen.answers[0].start;
+                [&pair.chosen, &pair.rejected].map(|side| &side.ids[start..]).to_vec()
+            }
             Example::Labelled(labelled) => vec![&labelled.completion],
         }
     }
@@ -41,22 +70,29 @@ impl Example {
     pub(super) fn labelled(&self) -> Option<&Labelled> {
         match self {
             Example::Labelled(labelled) => Some(labelled),
-            Example::Supervised(_) | Example::Pair(_) => None,
+            Example::Supervised(_) | Example::Pair(_) | Example::Long(_) => None,
         }
     }
 
     /// Adds its predictions, sequences, pairs and desirable sequences to `norm`.
     pub(crate) fn count(&self, norm: &mut Norm) {
-        if let Example::Supervised(s) = self {
-            norm.tokens += s.supervised.iter().filter(|&&on| on).count();
-            norm.sequences += 1;
-            return;
+        match self {
+            Example::Supervised(s) => {
+                norm.tokens += s.supervised.iter().filter(|&&on| on).count();
+                norm.sequences += 1;
+            }
+            Example::Long(pair) => {
+                norm.tokens += long::answers(&pair.chosen) + long::answers(&pair.rejected);
+                norm.sequences += 2;
+            }
+            _ => {
+                for completion in self.completions() {
+                    norm.tokens += completion.len();
+                    norm.sequences += 1;
+                }
+            }
         }
-        for completion in self.completions() {
-            norm.tokens += completion.len();
-            norm.sequences += 1;
-        }
-        norm.pairs += usize::from(matches!(self, Example::Pair(_)));
+        norm.pairs += usize::from(matches!(self, Example::Pair(_) | Example::Long(_)));
         norm.desirable += usize::from(self.labelled().is_some_and(|labelled| labelled.label));
     }
 
@@ -74,13 +110,31 @@ impl Example {
             Example::Supervised(s) => {
                 s.supervised.iter().rposition(|&on| on).expect("something is supervised")
             }
+            Example::Long(pair) => (self.prompt().len() + self.below()).max(long::reference_tokens(pair)),
             _ => self.prompt().len() + self.below(),
+        }
+    }
+
+    /// Predictions of it in a forest.
+    fn rows(&self) -> usize {
+        let mut norm = Norm::default();
+        self.count(&mut norm);
+        match self {
+            Example::Long(pair) => norm.tokens + pair.chosen.ids.len() - 1 - long::answers(&pair.chosen),
+            _ => norm.tokens,
         }
     }
 
     /// Of these, those below its prompt.
     fn below(&self) -> usize {
         self.completions().iter().map(|completion| completion.len() - 1).sum()
+    }
+}
+
+impl<'a> Asked<'a> {
+    /// What the policy reads.
+    pub(super) fn ids(asked: &[Self]) -> Vec<&'a [u32]> {
+        asked.iter().map(|asked| asked.ids).collect()
     }
 }
 
@@ -92,16 +146,11 @@ pub(super) fn bound(examples: &[Example], count: usize) -> (usize, usize) {
         sizes.sort_unstable_by(|a, b| b.cmp(a));
         sizes.iter().take(count).sum()
     };
-    let predictions = |example: &Example| {
-        let mut norm = Norm::default();
-        example.count(&mut norm);
-        norm.tokens
-    };
     let stored = match examples.first() {
         Some(Example::Labelled(_)) => largest(&|example| example.prompt().len()) + largest(&Example::below),
         _ => largest(&Example::stored),
     };
-    (stored, largest(&predictions))
+    (stored, largest(&Example::rows))
 }
 
 /// A forest and the rows of each sequence: one a supervised example or a completion with a label, two a pair (chosen,
@@ -109,6 +158,11 @@ pub(super) fn bound(examples: &[Example], count: usize) -> (usize, usize) {
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub(crate) forest: Forest,
+    /// What the reference reads, where it is something else: the same predictions in the same order, but for those of
+    /// `contexts`, which come last in `forest`.
+    pub(crate) reference: Option<Forest>,
+    /// Of long pairs the rest of each chosen sequence.
+    pub(crate) contexts: Vec<Range<usize>>,
     pub(crate) sequences: Vec<Range<usize>>,
     /// Of the completions that have one.
     pub(crate) labels: Vec<bool>,
@@ -125,8 +179,41 @@ impl Batch {
         beta: Option<f64>,
         mismatched: f64,
     ) -> View<'a> {
-        let Self { sequences, labels, samples, .. } = self;
-        View { sequences, labels, stats, norm, beta, mismatched, samples }
+        let Self { sequences, labels, contexts, samples, .. } = self;
+        View { sequences, labels, contexts, stats, norm, beta, mismatched, samples }
+    }
+
+    /// What the reference predicts from.
+    pub(crate) fn reference(&self) -> &Forest {
+        self.reference.as_ref().unwrap_or(&self.forest)
+    }
+
+    /// [`Policy::forward`] of the batch.
+    pub(crate) fn forward(&self, policy: &mut Policy, want: Want) -> Result<Stats> {
+        self.statistics(policy, want, |policy, want| policy.forward(&self.forest, want))
+    }
+
+    /// [`Policy::evaluate`] of the batch.
+    pub(crate) fn evaluate(&self, policy: &mut Policy, want: Want) -> Result<Stats> {
+        self.statistics(policy, want, |policy, want| policy.evaluate(&self.forest, want))
+    }
+
+    /// What `run` gives, and where the reference reads something else its log-probabilities from there. The others of its
+    /// statistics have no meaning then; no method for such batches reads them.
+    fn statistics(
+        &self,
+        policy: &mut Policy,
+        want: Want,
+        run: impl FnOnce(&mut Policy, Want) -> Result<Stats>,
+    ) -> Result<Stats> {
+        let Some(reference) = self.reference.as_ref().filter(|_| want.ref_logp) else {
+            return run(policy, want);
+        };
+        let ref_logp = policy.reference_logps(reference)?;
+        let mut stats = run(policy, Want { ref_logp: false, ..want })?;
+        stats.ref_logp = ref_logp;
+        stats.ref_logp.resize(stats.logp.len(), 0.0);
+        Ok(stats)
     }
 }
 
@@ -142,9 +229,11 @@ pub(super) fn with_samples(examples: &[&Example], drawn: &[Vec<Drawn>]) -> Batch
     let mut samples = vec![Completions::default(); drawn.len()];
     let mut sequences: Vec<Range<usize>> = Vec::with_capacity(2 * examples.len());
     let mut placed = vec![None; examples.len()];
+    let mut views = long::Views::default();
     for (i, example) in examples.iter().enumerate() {
         match example {
             Example::Supervised(s) => placed[i] = Some(vec![forest.sequence(&s.ids, &s.supervised)]),
+            Example::Long(pair) => placed[i] = Some(views.add(&mut forest, pair)),
             _ if placed[i].is_none() => {
                 let root = forest.root(example.prompt());
                 for (j, (place, other)) in placed.iter_mut().zip(examples).enumerate().skip(i) {
@@ -164,7 +253,8 @@ pub(super) fn with_samples(examples: &[&Example], drawn: &[Vec<Drawn>]) -> Batch
     }
     sequences.extend(placed.into_iter().flat_map(|rows| rows.expect("every example has its place")));
     let labels = examples.iter().filter_map(|e| e.labelled()).map(|labelled| labelled.label).collect();
-    Batch { forest, sequences, labels, samples }
+    let (reference, contexts) = views.finish(&mut forest);
+    Batch { forest, reference, contexts, sequences, labels, samples }
 }
 
 #[cfg(test)]

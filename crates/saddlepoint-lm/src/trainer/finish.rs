@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::before::object;
 use super::checkpoint::{pretty, read_weights, write_weights};
+use super::example::Asked;
 use super::sampling::Drawn;
 use super::setup::Run;
 use super::summary::{Evaluation, SampleSummary, Summary};
@@ -44,11 +45,11 @@ impl Run<'_> {
     /// Samples after training and measures the divergence along them, if there is a tether.
     fn measure(
         &mut self,
-        prompts: &[&[u32]],
+        prompts: &[Asked<'_>],
         step: u64,
         observer: Observer,
     ) -> Result<(Vec<Drawn>, Option<Report>)> {
-        let after = self.draw(prompts, "samples/after", step, observer)?;
+        let after = self.draw(&Asked::ids(prompts), "samples/after", step, observer)?;
         let Some(tether) = &self.tether else { return Ok((after, None)) };
         let sampling = self.sampling();
         let measured = sampling.measure(&mut self.policy, prompts, &after, tether.config().divergence)?;
@@ -91,7 +92,7 @@ pub(super) fn finish(run: &mut Run, observer: Observer) -> Result<Summary> {
     let evaluation = run.before.evaluation.clone().zip(after_means.map(object));
 
     let samples = (!prompts.is_empty()).then(|| {
-        let (lines, accuracy) = compare(run, &prompts, &after);
+        let (lines, accuracy) = compare(run, &Asked::ids(&prompts), &after);
         (
             lines,
             SampleSummary {

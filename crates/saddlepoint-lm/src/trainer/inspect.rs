@@ -7,7 +7,7 @@ use super::evaluate::evaluate;
 use super::example::{Example, batch};
 use super::job::{Job, Part};
 use crate::data::doctor::{Finding, Piece, Samples, inspect, pieces};
-use crate::data::{Labelled, Pair, Supervised};
+use crate::data::{Answered, Labelled, LongPair, Pair, Supervised};
 use crate::engine::Cotangent;
 use crate::method::{Input, Norm};
 use crate::{Error, Result};
@@ -18,30 +18,38 @@ const LORA: [&str; 2] = [".lora_A.", ".lora_B."];
 impl Job {
     /// What looks wrong about model, template and training data. Most severe first.
     pub fn findings(&self) -> Vec<Finding> {
-        let (mut supervised, mut pairs, mut labelled): (Vec<Supervised>, Vec<Pair>, Vec<Labelled>) =
-            Default::default();
+        let (mut supervised, mut pairs, mut long, mut labelled) =
+            <(Vec<Supervised>, Vec<Pair>, Vec<LongPair>, Vec<Labelled>)>::default();
         for example in &self.train.examples {
             match example {
                 Example::Supervised(item) => supervised.push(item.clone()),
                 Example::Pair(item) => pairs.push(item.clone()),
+                Example::Long(item) => long.push(item.clone()),
                 Example::Labelled(item) => labelled.push(item.clone()),
             }
         }
         let samples = match self.method.meta().input {
             Input::Supervised => Samples::Supervised(&supervised),
             Input::Pairs => Samples::Pairs(&pairs),
+            Input::LongPairs => Samples::LongPairs(&long),
             Input::Unpaired => Samples::Unpaired(&labelled),
         };
         inspect(&self.codec, self.model.shape.vocab, samples, &self.train.prepared)
     }
 
     /// The sequences of the first `count` examples as text, split where training begins and ends; of a pair the
-    /// chosen one and then the rejected one.
+    /// chosen one and then the rejected one. Of long pairs the answers count as trained; the rest of the chosen sequence, which
+    /// is trained as well, does not.
     pub fn shown(&self, count: usize) -> Vec<Vec<Piece>> {
         let completed = |prompt: &[u32], completion: &[u32]| {
             let trained: Vec<bool> =
                 [false].repeat(prompt.len()).into_iter().chain([true].repeat(completion.len())).collect();
             pieces(&self.codec.tokenizer, &[prompt, completion].concat(), &trained)
+        };
+        let answers = |side: &Answered| {
+            let on = |place: &usize| side.answers.iter().any(|answer| answer.contains(place));
+            let trained: Vec<bool> = (0..side.ids.len()).map(|place| on(&place)).collect();
+            pieces(&self.codec.tokenizer, &side.ids, &trained)
         };
         self.train
             .examples
@@ -49,6 +57,7 @@ impl Job {
             .take(count)
             .flat_map(|example| match example {
                 Example::Supervised(s) => vec![pieces(&self.codec.tokenizer, &s.ids, &s.supervised)],
+                Example::Long(pair) => [&pair.chosen, &pair.rejected].map(answers).to_vec(),
                 _ => example.completions().iter().map(|c| completed(example.prompt(), c)).collect(),
             })
             .collect()
@@ -71,7 +80,7 @@ impl Job {
         }
         let batch = batch(&examples);
         policy.zero_grads();
-        let stats = policy.forward(&batch.forest, want)?;
+        let stats = batch.forward(&mut policy, want)?;
         // Where a loss has a baseline it has no derivative, so it need not be known.
         let view = batch.view(&stats, norm, None, 0.0);
         let mut cotangent = Cotangent::default();

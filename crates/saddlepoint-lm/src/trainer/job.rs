@@ -8,7 +8,7 @@ use saddlepoint_core::memory;
 use saddlepoint_core::seed::Seed;
 use serde_json::{Value, json};
 
-use super::example::{Example, bound};
+use super::example::{Asked, Example, bound};
 use super::order::permutation;
 use crate::data::generate::{Split, Task};
 use crate::data::{Codec, PrepareReport, ReadReport, Record, Template, Tokenizer, prepare};
@@ -26,6 +26,8 @@ pub struct Job {
     pub(super) recipe: Recipe,
     pub(super) method: Box<dyn Method>,
     pub(super) model: ModelFolder,
+    /// The model's shape before the recipe changed its positions; a reference that is the initial policy keeps it.
+    reference_shape: Shape,
     pub(super) codec: Codec,
     /// The reference's models and their shares, where it is of other models.
     held_to: Vec<(ModelFolder, f64)>,
@@ -64,9 +66,9 @@ impl Part {
     }
 
     /// The prompts, each once, in the order of the examples.
-    pub(super) fn prompts(&self) -> Vec<&[u32]> {
+    pub(super) fn prompts(&self) -> Vec<Asked<'_>> {
         let mut seen = std::collections::BTreeSet::new();
-        self.examples.iter().map(Example::prompt).filter(|prompt| seen.insert(*prompt)).collect()
+        self.examples.iter().flat_map(Example::asked).filter(|asked| seen.insert(asked.ids)).collect()
     }
 }
 
@@ -78,7 +80,9 @@ impl Job {
     pub fn open(recipe: &Recipe) -> Result<Self> {
         recipe.check()?;
         let method = recipe.method.build()?;
-        let model = open_model(recipe)?;
+        let mut model = open_model(recipe)?;
+        let reference_shape = model.shape.clone();
+        model.set_positions(recipe.model.rope_theta, recipe.model.max_position_embeddings);
         let codec = codec(&model)?;
         let held_to = held_to(recipe, &model, &codec)?;
         let (train, eval) = examples(recipe, &codec, method.meta().input)?;
@@ -91,9 +95,10 @@ impl Job {
             return Err(Error::Config { key, problem });
         }
         let held = memory::resident().unwrap_or(0);
-        let job = Self { recipe: recipe.clone(), method, model, codec, held_to, train, eval, held };
+        let recipe = recipe.clone();
+        let job = Self { recipe, method, model, reference_shape, codec, held_to, train, eval, held };
         job.check_mismatched()?;
-        if recipe.tether.is_some() {
+        if job.recipe.tether.is_some() {
             job.check_prompts()?;
         }
         if let Some((_, length)) = job.wanted() {
@@ -137,8 +142,8 @@ impl Job {
         parts: impl IntoIterator<Item = &'a Part>,
     ) -> Result<()> {
         let context = self.model.shape.context;
-        let prompts = parts.into_iter().flat_map(|part| &part.examples).map(Example::prompt);
-        let Some(long) = prompts.map(<[u32]>::len).find(|tokens| tokens + length > context) else {
+        let prompts = parts.into_iter().flat_map(|part| &part.examples).flat_map(Example::asked);
+        let Some(long) = prompts.map(|asked| asked.ids.len()).find(|tokens| tokens + length > context) else {
             return Ok(());
         };
         let problem = format!(
@@ -193,11 +198,11 @@ impl Job {
 
     /// The prompts that are sampled before and after training, and whether they were kept out of it. Prompts that
     /// leave no room for a sample in the context are passed over.
-    pub(super) fn sampled_prompts(&self) -> (Vec<&[u32]>, bool) {
+    pub(super) fn sampled_prompts(&self) -> (Vec<Asked<'_>>, bool) {
         let part = self.eval.as_ref().unwrap_or(&self.train);
         let count = self.recipe.tether.as_ref().map_or(self.recipe.train.sample_prompts, |t| t.final_prompts);
         let mut prompts = part.prompts();
-        prompts.retain(|prompt| self.fits(prompt));
+        prompts.retain(|asked| self.fits(asked.ids));
         prompts.truncate(count);
         (prompts, self.eval.is_some())
     }
@@ -219,7 +224,11 @@ impl Job {
     pub(super) fn tether(&self) -> Result<Option<Tether>> {
         let Some(config) = self.recipe.tether.clone() else { return Ok(None) };
         let final_prompts = config.final_prompts.min(self.sampled_prompts().0.len());
-        Tether::new(TetherConfig { final_prompts, ..config }, &*self.method).map(Some)
+        let config = TetherConfig { final_prompts, ..config };
+        // Other angles of positions, or another view of the context, make it another distribution.
+        let apart = self.model.shape != self.reference_shape || self.method.meta().input == Input::LongPairs;
+        let open = if apart { Tether::apart } else { Tether::new };
+        open(config, &*self.method).map(Some)
     }
 
     /// The statistics that a step needs.
@@ -236,6 +245,10 @@ impl Job {
             None => policy.init(&mut seed.stream("model/init", &[])),
         }
         policy.init_adapter(&mut seed.stream("adapter/init", &[]));
+        let tether = self.recipe.tether.as_ref();
+        if tether.is_none_or(|tether| tether.reference == ReferenceConfig::Initial) {
+            policy.set_reference_rope(&self.reference_shape);
+        }
         if let Some((first, _)) = self.held_to.first() {
             let parts = self.held_to.iter().map(|(model, weight)| (model, *weight));
             policy.load_reference(&first.shape, &Soup::new(parts.collect()))?;
@@ -278,7 +291,8 @@ impl Job {
         }
         if tether.is_some() {
             let parts = self.eval.iter().chain([&self.train]);
-            let longest = parts.flat_map(|part| &part.examples).map(|e| e.prompt().len()).max().unwrap_or(0);
+            let asked = parts.flat_map(|part| &part.examples).flat_map(Example::asked);
+            let longest = asked.map(|asked| asked.ids.len().max(asked.reference.len())).max().unwrap_or(0);
             need((longest + self.sample_length(), self.sample_length()));
         }
         let cached = train.precompute_ref_log_probs && tether.is_none();
@@ -395,6 +409,7 @@ fn examples(recipe: &Recipe, codec: &Codec, input: Input) -> Result<(Part, Optio
             let lines = match input {
                 Input::Supervised => generate.corpus(split, seed),
                 Input::Pairs => generate.pairs(split, seed),
+                Input::LongPairs => generate.long_pairs(split, seed),
                 Input::Unpaired => generate.unpaired(split, seed),
             };
             let read = read_json(Path::new("data.generate"), lines.as_bytes(), &data.reading())?;
@@ -424,6 +439,10 @@ fn prepared(recipe: &Recipe, codec: &Codec, input: Input, read: (Vec<Record>, Re
             let (items, report) = prepare::preference(codec, &records, &config)?;
             (items.into_iter().map(Example::Pair).collect::<Vec<_>>(), report)
         }
+        Input::LongPairs => {
+            let (items, report) = prepare::long(codec, &records, &config)?;
+            (items.into_iter().map(Example::Long).collect(), report)
+        }
         Input::Unpaired => {
             let (items, report) = prepare::unpaired(codec, &records, &config)?;
             (items.into_iter().map(Example::Labelled).collect(), report)
@@ -439,7 +458,7 @@ fn split(all: &Part, fraction: f64, seed: Seed) -> Result<(Part, Option<Part>)> 
     for (i, example) in all.examples.iter().enumerate() {
         match example {
             Example::Supervised(_) => groups.push(vec![i]),
-            Example::Pair(_) | Example::Labelled(_) => {
+            Example::Pair(_) | Example::Long(_) | Example::Labelled(_) => {
                 let group = *known.entry(example.prompt()).or_insert(groups.len());
                 if group == groups.len() {
                     groups.push(Vec::new());

@@ -3,7 +3,7 @@
 //! What stays for the whole run is added up. What comes and goes on top of it (sampling, writing a checkpoint) comes
 //! one after the other, so that only the largest counts.
 
-use super::example::Example;
+use super::example::{Asked, Example};
 use super::job::Job;
 use super::sampling::MAX_BATCH;
 use crate::Result;
@@ -33,7 +33,8 @@ impl Job {
         }
         let largest = trained.iter().map(TensorSpec::len).max().unwrap_or(0) as u64;
         let samples = self.recipe.tether.as_ref().map_or(1, |tether| tether.samples);
-        let mut sampling = self.sampling_bytes(&self.sampled_prompts().0, samples, self.sample_length());
+        let mut sampling =
+            self.sampling_bytes(&Asked::ids(&self.sampled_prompts().0), samples, self.sample_length());
         if let Some((samples, length)) = self.wanted() {
             let prompts: Vec<&[u32]> = self.train.examples.iter().map(Example::prompt).collect();
             sampling = sampling.max(self.sampling_bytes(&prompts, samples.per_prompt, length));

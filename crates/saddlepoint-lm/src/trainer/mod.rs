@@ -15,6 +15,7 @@ mod example;
 mod finish;
 mod inspect;
 mod job;
+mod long;
 mod memory;
 mod mismatched;
 mod order;

@@ -7,10 +7,10 @@ use saddlepoint_core::seed::Seed;
 use saddlepoint_opt::divergence::Estimator;
 use serde::{Deserialize, Serialize};
 
-use super::example::Example;
+use super::example::{Asked, Example};
 use super::setup::Run;
 use crate::Result;
-use crate::engine::{Divergence, Finish, Forest, GenerateConfig, Generator, Policy, Prompt, Want};
+use crate::engine::{Divergence, Finish, Forest, GenerateConfig, Generator, Policy, Prompt, Views, Want};
 use crate::tether::{Measurement, Sampled};
 
 /// What is sampled.
@@ -84,7 +84,7 @@ impl Sampling {
     pub(super) fn measure(
         &self,
         policy: &mut Policy,
-        prompts: &[&[u32]],
+        prompts: &[Asked<'_>],
         drawn: &[Drawn],
         divergence: Divergence,
     ) -> Result<Measurement> {
@@ -93,19 +93,23 @@ impl Sampling {
         let mut sampled = Vec::with_capacity(drawn.len());
         let mut rest = drawn;
         while !rest.is_empty() {
-            let mut forest = Forest::default();
+            let [mut forest, mut reference] = [Forest::default(), Forest::default()];
             let mut rows = Vec::new();
             while let Some(next) = rest.first() {
-                let stored = forest.len() + prompts[next.prompt].len() + next.ids.len() - 1;
+                let asked = prompts[next.prompt];
+                let with = |forest: &Forest, prompt: &[u32]| forest.len() + prompt.len() + next.ids.len() - 1;
+                let stored = with(&forest, asked.ids).max(with(&reference, asked.reference));
                 let full = stored > self.room.0 || forest.rows.len() + next.ids.len() > self.room.1;
                 if full && !rows.is_empty() {
                     break;
                 }
-                let root = forest.root(prompts[next.prompt]);
+                let root = forest.root(asked.ids);
                 rows.push((forest.completion(root, &next.ids), next));
+                let root = reference.root(asked.reference);
+                reference.completion(root, &next.ids);
                 rest = &rest[1..];
             }
-            let stats = policy.evaluate(&forest, want)?;
+            let stats = policy.evaluate(Views { policy: &forest, reference: &reference }, want)?;
             let estimates = |rows: Range<usize>| {
                 let log_ratios = rows.map(|row| stats.logp[row] - stats.ref_logp[row]);
                 let log_ratios: Vec<f64> = log_ratios.collect();

@@ -6,7 +6,7 @@ use saddlepoint_core::seed::Seed;
 use saddlepoint_opt::optimizer::{clip_factor, global_norm};
 
 use super::cached::Side;
-use super::example::{Example, with_samples};
+use super::example::{Asked, Example, with_samples};
 use super::mismatched::Mismatched;
 use super::order::permutation;
 use super::setup::Run;
@@ -44,7 +44,7 @@ pub(super) fn train(run: &mut Run, observer: Observer) -> Result<()> {
         let mut drawn = drawn.chunks(size);
         for (examples, records) in examples.chunks(size).zip(records.chunks(size)) {
             let batch = with_samples(examples, drawn.next().unwrap_or_default());
-            let mut stats = run.policy.forward(&batch.forest, want)?;
+            let mut stats = batch.forward(&mut run.policy, want)?;
             if let Some(cached) = &run.cached {
                 cached.complete(Side::Train, records, &batch, &mut stats);
             }
@@ -135,9 +135,9 @@ fn tighten(run: &mut Run, observer: Observer) -> Result<Option<Metrics>> {
     let Some(tether) = &mut run.tether else { return Ok(None) };
     let all = run.job.train.prompts();
     let order = permutation(run.seed, "tether/prompts", &[step], all.len());
-    let prompts: Vec<&[u32]> = order.iter().take(tether.config().prompts).map(|&i| all[i]).collect();
+    let prompts: Vec<Asked> = order.iter().take(tether.config().prompts).map(|&i| all[i]).collect();
     let seed = Seed::new(run.seed.stream("tether/samples", &[step]).next_u64());
-    let drawn = sampling.draw(&run.policy, &prompts, seed)?;
+    let drawn = sampling.draw(&run.policy, &Asked::ids(&prompts), seed)?;
     let measured = sampling.measure(&mut run.policy, &prompts, &drawn, tether.config().divergence)?;
     tether.observe(&measured)?;
     run.state.duals = tether.duals().cloned();

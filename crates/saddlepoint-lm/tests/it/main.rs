@@ -18,5 +18,6 @@ mod model_safetensors;
 mod model_smollm2;
 mod run_invariance;
 mod trainer;
+mod trainer_long;
 mod trainer_reference;
 mod trl_trajectory;

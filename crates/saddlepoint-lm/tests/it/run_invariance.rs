@@ -1,6 +1,7 @@
 //! What a run must not depend on: the number of threads, the division of a step into passes, the day it is done.
 //! Each is shown on whole runs: fine-tuning, DPO of an adapter, DPO of all weights under a budget, HyPO, which learns from its
-//! own samples; division also on KTO, which has a mean over the step in its loss.
+//! own samples; division also on KTO, which has a mean over the step in its loss, and on LongPO, whose reference reads another
+//! context.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -77,6 +78,8 @@ impl Place {
         fs::write(place.path().join("kto.toml"), judged).expect("written");
         let sampling = PAIRS.replace("name = \"dpo\"\nlabel_smoothing = 0.1\n", SAMPLING);
         fs::write(place.path().join("hypo.toml"), sampling).expect("written");
+        let long = PAIRS.replace("name = \"dpo\"\nlabel_smoothing = 0.1", "name = \"longpo\"\nlambda = 1.0");
+        fs::write(place.path().join("longpo.toml"), long).expect("written");
         place.train("sft.toml", "sft", &[]);
         place
     }
@@ -232,6 +235,11 @@ fn division_does_not_matter_to_an_adapter() {
 #[test]
 fn division_does_not_matter_to_a_baseline_of_other_completions() {
     Place::new().is_the_same_for_any_division("kto.toml", &[]);
+}
+
+#[test]
+fn division_does_not_matter_to_two_contexts() {
+    Place::new().is_the_same_for_any_division("longpo.toml", &[]);
 }
 
 #[test]

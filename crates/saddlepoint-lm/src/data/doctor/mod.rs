@@ -7,7 +7,7 @@ mod probe;
 pub use finding::{Finding, Severity};
 pub use pieces::{Piece, pieces};
 
-use super::{Codec, Labelled, Pair, PrepareReport, Supervised};
+use super::{Codec, Labelled, LongPair, Pair, PrepareReport, Supervised};
 
 /// What a method would train on.
 #[derive(Debug, Clone, Copy)]
@@ -16,6 +16,8 @@ pub enum Samples<'a> {
     Supervised(&'a [Supervised]),
     /// Preference pairs.
     Pairs(&'a [Pair]),
+    /// Preference pairs about long documents.
+    LongPairs(&'a [LongPair]),
     /// Completions with labels.
     Unpaired(&'a [Labelled]),
 }
@@ -84,6 +86,15 @@ fn training(codec: &Codec, samples: Samples<'_>) -> Vec<Finding> {
             for item in items {
                 item.chosen.iter().chain(&item.rejected).for_each(|&id| see(id));
                 doubled += usize::from(twice(&item.prompt));
+            }
+        }
+        Samples::LongPairs(items) => {
+            for item in items {
+                let sides = [&item.chosen, &item.rejected];
+                let answers =
+                    sides.iter().flat_map(|side| side.answers.iter().map(|at| &side.ids[at.clone()]));
+                answers.flatten().for_each(|&id| see(id));
+                doubled += item.short.iter().chain([&item.chosen.ids]).filter(|ids| twice(ids)).count();
             }
         }
         Samples::Unpaired(items) => {

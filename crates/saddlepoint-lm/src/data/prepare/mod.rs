@@ -2,6 +2,7 @@
 //!
 //! Deterministic: records are prepared in parallel and kept in their order.
 
+mod long;
 mod preference;
 mod prompts;
 mod report;
@@ -13,6 +14,7 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use long::{Answered, LongPair, long};
 pub use preference::preference;
 pub use prompts::prompts;
 pub use report::{DropReason, Dropped, PrepareReport};
@@ -122,6 +124,8 @@ enum Outcome<T> {
 #[derive(Debug, Clone, Copy, Default)]
 struct Notes {
     tokens: usize,
+    /// Tokens of the longest sequence in it.
+    longest: usize,
     trained: usize,
     cut: usize,
     prompt_changed: bool,

@@ -84,6 +84,7 @@ pub(super) fn fit(
     }
     notes.trained = completions.iter().map(|completion| completion.len()).sum();
     notes.tokens = prompt.len() + notes.trained;
+    notes.longest = prompt.len() + completions.iter().map(|completion| completion.len()).max().unwrap_or(0);
     None
 }
 

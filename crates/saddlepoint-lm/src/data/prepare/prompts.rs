@@ -26,7 +26,7 @@ pub fn prompts(
                 let ends = messages.last().is_some_and(|m| role(m) == "assistant");
                 codec.render(record, &messages[..messages.len() - usize::from(ends)], true)?.text
             }
-            Body::Text(Text::Plain(_)) => return Err(unfit(record, "a prompt")),
+            Body::Text(Text::Plain(_)) | Body::Long { .. } => return Err(unfit(record, "a prompt")),
         };
         let plain = !record.body.conversational();
         let mut ids =
@@ -37,7 +37,7 @@ pub fn prompts(
         if ids.is_empty() {
             return Ok(Outcome::Dropped(DropReason::EmptyPrompt));
         }
-        let notes = Notes { tokens: ids.len(), cut, ..Notes::default() };
+        let notes = Notes { tokens: ids.len(), longest: ids.len(), cut, ..Notes::default() };
         Ok(Outcome::Kept(Prompt { ids, text }, notes))
     })
 }

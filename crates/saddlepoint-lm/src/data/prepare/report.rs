@@ -83,7 +83,7 @@ impl PrepareReport {
         self.kept.push(index);
         self.tokens += notes.tokens;
         self.trained_tokens += notes.trained;
-        self.longest = self.longest.max(notes.tokens);
+        self.longest = self.longest.max(notes.longest);
         self.truncated += usize::from(notes.cut > 0);
         self.truncated_tokens += notes.cut;
         self.prompt_changed += usize::from(notes.prompt_changed);

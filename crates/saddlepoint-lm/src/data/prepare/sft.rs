@@ -99,6 +99,14 @@ fn finish(masked: Masked, config: &PrepareConfig, bound: usize) -> Outcome<Super
     if trained == 0 {
         return Outcome::Dropped(DropReason::NothingTrained);
     }
-    let notes = Notes { tokens: ids.len(), trained, cut, prompt_changed, ends_added, identical: false };
+    let notes = Notes {
+        tokens: ids.len(),
+        longest: ids.len(),
+        trained,
+        cut,
+        prompt_changed,
+        ends_added,
+        identical: false,
+    };
     Outcome::Kept(Supervised { ids, supervised }, notes)
 }

@@ -63,6 +63,7 @@ impl Bandit {
         let view = View {
             sequences: &sequences,
             labels: &[],
+            contexts: &[],
             stats: &stats,
             norm,
             beta: None,
@@ -177,6 +178,7 @@ fn a_pair_with_samples_gives_the_values_of_the_card() {
     let view = View {
         sequences: &sequences,
         labels: &[],
+        contexts: &[],
         stats: &stats,
         norm: norm(4),
         beta: None,
@@ -242,6 +244,7 @@ fn credit_clip_and_schedule_change_the_derivative_as_they_say() {
         let view = View {
             sequences: &[0..1, 1..2],
             labels: &[],
+            contexts: &[],
             stats: &stats,
             norm: norm(1),
             beta: None,
@@ -281,6 +284,7 @@ fn a_constant_in_all_log_ratios_and_a_policy_at_its_reference_change_nothing() {
         let view = View {
             sequences: &[0..1, 1..2],
             labels: &[],
+            contexts: &[],
             stats: &stats,
             norm: norm(1),
             beta: None,
