@@ -35,6 +35,16 @@ pub enum Error {
         /// Its length as it is.
         got: usize,
     },
+    /// The text of a problem cannot be understood.
+    #[error("line {line}, column {column}: {problem}")]
+    Text {
+        /// Counted from 1.
+        line: usize,
+        /// Counted from 1.
+        column: usize,
+        /// What is wrong.
+        problem: String,
+    },
     /// A problem contradicts itself or lacks what a solver needs.
     #[error("the problem: {problem}")]
     Problem {

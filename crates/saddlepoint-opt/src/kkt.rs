@@ -26,7 +26,9 @@ pub struct Kkt {
     pub feasibility: f64,
     /// How far multipliers are from 0 where their constraint does not bind.
     pub complementarity: f64,
-    /// By what large multipliers excuse the first and the last: `max(1, |λ|∞ / 100)` (Wächter & Biegler 2006, eq. 6).
+    /// By what the first and the last are divided before they are compared with a tolerance: `max(1, |λ|∞ / 100, |∇f|∞ / 100)`, since
+    /// terms that large leave rounding errors where they cancel (after Wächter & Biegler 2006, eq. 6, whose solver scales the objective
+    /// instead).
     #[serde(skip, default = "one")]
     pub scale: f64,
 }
@@ -36,7 +38,7 @@ fn one() -> f64 {
 }
 
 impl Kkt {
-    /// The largest residual, those that large multipliers excuse divided by the scale; NaN if one is.
+    /// The largest residual, the first and the last divided by the scale; NaN if one is.
     pub fn error(&self) -> f64 {
         largest(&[self.stationarity / self.scale, self.feasibility, self.complementarity / self.scale])
     }
@@ -111,6 +113,7 @@ pub(crate) fn residuals<P: Constrained + ?Sized>(
     let constraints = problem.constraints();
     let mut reduced = vec![0.0; x.len()];
     problem.grad(x, &mut reduced);
+    let scale = (largest(&reduced).max(largest(multipliers)) / 100.0).max(1.0);
     problem.vjp(x, multipliers, &mut reduced);
     let mut c = vec![0.0; constraints.len()];
     problem.residuals(x, &mut c);
@@ -123,7 +126,7 @@ pub(crate) fn residuals<P: Constrained + ?Sized>(
         stationarity: stationarity(problem, x, &reduced),
         feasibility: largest(&[largest(&excess), problem.simple().distance(x)]),
         complementarity: largest(&complementarity.collect::<Vec<_>>()),
-        scale: (largest(multipliers) / 100.0).max(1.0),
+        scale,
     };
     (kkt, reduced)
 }

@@ -21,6 +21,7 @@
 //! | module | what it gives |
 //! |---|---|
 //! | [`problem`] | problems stated by closures or by traits, sets with projections |
+//! | [`problems`] | problems given as text: CUTEst's |
 //! | [`solver`] | the solvers |
 //! | [`outcome`], [`kkt`] | status, multipliers by name, residuals measured by code that no solver has a hand in |
 //! | [`dual`] | multipliers, for solvers and training loops alike |
@@ -37,6 +38,7 @@ pub mod optimizer;
 pub mod outcome;
 pub mod prelude;
 pub mod problem;
+pub mod problems;
 pub mod schedule;
 pub mod simd;
 pub mod solver;

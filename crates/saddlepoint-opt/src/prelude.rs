@@ -6,4 +6,4 @@ pub use crate::problem::{
     Affine, Ball, Bounds, Constrained, Curved, L1, Objective, Problem, Simple, Simplex, between, eq, ge, le,
     minimize,
 };
-pub use crate::solver::{AugmentedLagrangian, Control, Flow, Iterate, Solver, Stop};
+pub use crate::solver::{AugmentedLagrangian, Control, Flow, Iterate, SketchedNewton, Solver, Stop};

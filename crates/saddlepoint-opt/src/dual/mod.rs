@@ -301,7 +301,11 @@ impl Duals {
             Ascent::NuPi { .. } => false,
             Ascent::AugmentedLagrangian { rule: AugmentedLagrangian { penalty, .. }, state }
             | Ascent::SquaredHinge { rule: SquaredHinge { penalty }, state } => {
-                state.iter_mut().fold(false, |any, s| penalty.multiply(s, factor) || any)
+                let mut below = false;
+                for s in state {
+                    below |= penalty.multiply(s, factor);
+                }
+                below
             }
         }
     }

@@ -7,6 +7,7 @@
 mod definite;
 mod eigen;
 mod indefinite;
+mod krylov;
 mod row_space;
 mod svd;
 mod triplets;
@@ -15,7 +16,8 @@ mod vector;
 pub use definite::Cholesky;
 pub use eigen::eigenvalues;
 pub use indefinite::{Inertia, Ldlt};
+pub use krylov::{Solved, gmres, minres};
 pub use row_space::{RowSpace, null_space};
 pub use svd::{polar, singular_values};
 pub use triplets::Triplets;
-pub use vector::{add_scaled, dot, largest, norm};
+pub use vector::{add_scaled, dot, largest, norm, scale};

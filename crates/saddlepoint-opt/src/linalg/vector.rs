@@ -24,6 +24,13 @@ pub fn add_scaled(a: &mut [f64], s: f64, b: &[f64]) {
     a.iter_mut().zip(b).for_each(|(a, b)| *a += s * b);
 }
 
+/// `a *= s`.
+pub fn scale(a: &mut [f64], s: f64) {
+    for a in a {
+        *a *= s;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -105,7 +105,9 @@ impl Simplex {
                 theta = candidate;
             }
         }
-        x.iter_mut().for_each(|x| *x = (*x - theta).max(0.0));
+        for x in x {
+            *x = (*x - theta).max(0.0);
+        }
     }
 }
 
@@ -182,7 +184,9 @@ impl L1 {
 
     pub(super) fn prox(self, t: f64, x: &mut [f64]) {
         let shrink = t * self.weight;
-        x.iter_mut().for_each(|x| *x = x.signum() * (x.abs() - shrink).max(0.0));
+        for x in x {
+            *x = x.signum() * (x.abs() - shrink).max(0.0);
+        }
     }
 
     pub(super) fn value(self, x: &[f64]) -> f64 {

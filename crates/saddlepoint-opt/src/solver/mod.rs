@@ -3,14 +3,17 @@
 //! | solver | problems | needs |
 //! |---|---|---|
 //! | [`AugmentedLagrangian`] | any constraints, any simple part | first derivatives |
+//! | [`SketchedNewton`] | equalities | second derivatives |
 //!
 //! A solver is its settings; what it remembers between two steps is a state, which can be written and read back. [`Solver::solve`]
 //! runs it to its end; whoever wants to stand between the steps calls [`Solver::init`] and [`Solver::step`].
 
 mod augmented_lagrangian;
 mod descent;
+mod sketched_newton;
 
 pub use augmented_lagrangian::{AugmentedLagrangian, AugmentedLagrangianState};
+pub use sketched_newton::{SketchedNewton, SketchedNewtonState, Slope, System};
 
 use std::fmt;
 

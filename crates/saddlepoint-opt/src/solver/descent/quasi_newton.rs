@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use super::{Point, Smooth};
-use crate::linalg::{add_scaled, dot, largest, norm};
+use crate::linalg::{add_scaled, dot, largest, norm, scale};
 use crate::problem::Bounds;
 
 /// Pairs of steps and changes of the gradient that are kept.
@@ -71,8 +71,7 @@ impl QuasiNewton {
             along.push(a);
         }
         if let Some((s, y)) = pairs.last() {
-            let scale = dot(s, y) / dot(y, y);
-            q.iter_mut().for_each(|q| *q *= scale);
+            scale(&mut q, dot(s, y) / dot(y, y));
         }
         for ((s, y), a) in pairs.iter().zip(along.iter().rev()) {
             let b = dot(y, &q) / dot(s, y);
@@ -108,8 +107,12 @@ fn search(f: &impl Smooth, bounds: &Bounds, at: &Point, direction: &[f64], first
         let cut = x != straight;
         let predicted: f64 = (0..x.len()).map(|i| at.grad[i] * (x[i] - at.x[i])).sum();
         let next = Point::new(f, x);
+        // Where rounding hides the decrease, the slope has to fall instead (Hager & Zhang 2005).
         let rounding = 4.0 * f64::EPSILON * at.value.abs();
-        if !(next.is_finite() && next.value <= at.value + SUFFICIENT * predicted + rounding) {
+        let falls = next.value <= at.value + SUFFICIENT * predicted;
+        let settles =
+            next.value <= at.value + rounding && dot(&next.grad, direction) <= REMAINING * slope.abs();
+        if !(next.is_finite() && (falls || settles)) {
             high = t;
         } else if !cut && dot(&next.grad, direction) < REMAINING * slope {
             low = t;
