@@ -25,6 +25,32 @@ pub enum Error {
         /// Its length as it is.
         got: usize,
     },
+    /// What was given does not have the dimension of the problem.
+    #[error("{what}: expected {expected} elements, got {got}")]
+    Dimension {
+        /// What was given.
+        what: &'static str,
+        /// Its length as it should be.
+        expected: usize,
+        /// Its length as it is.
+        got: usize,
+    },
+    /// The text of a problem cannot be understood.
+    #[error("line {line}, column {column}: {problem}")]
+    Text {
+        /// Counted from 1.
+        line: usize,
+        /// Counted from 1.
+        column: usize,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A problem contradicts itself or lacks what a solver needs.
+    #[error("the problem: {problem}")]
+    Problem {
+        /// What is wrong, and where.
+        problem: String,
+    },
     /// A matrix has no singular value decomposition.
     #[error(
         "the singular values of a {rows} x {columns} matrix did not converge; look for elements that are not finite"

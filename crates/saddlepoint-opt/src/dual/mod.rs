@@ -1,14 +1,16 @@
-//! Multipliers of inequality constraints.
+//! Multipliers of constraints.
 //!
-//! For `min f(x)` subject to `c_i(x) <= b_i` (or `>=`), the Lagrangian is `L(x, λ) = f(x) + Σ λ_i e_i(x)` with
-//! the violation `e_i = c_i − b_i` (or `b_i − c_i`) and `λ_i >= 0`. The parameters descend on `L`, the
-//! multipliers ascend on it; [`Duals`] is the ascending half, for solvers and training loops alike.
+//! For `min f(x)` subject to `c_i(x) <= b_i` (or `>=`, or `=`), the Lagrangian is `L(x, λ) = f(x) + Σ λ_i e_i(x)` with
+//! the violation `e_i = c_i − b_i` (or `b_i − c_i`) and `λ_i >= 0`; of an equality `λ_i` has either sign. The parameters
+//! descend on `L`, the multipliers ascend on it; [`Duals`] is the ascending half, for solvers and training loops alike.
 //!
 //! | rule | weight of a constraint's gradient | ends |
 //! |---|---|---|
 //! | [`NuPi`] | the multiplier: projected dual ascent with a PI step | at the constraint |
 //! | [`AugmentedLagrangian`] | `max(0, λ + ρ e)`, with `λ ← max(0, λ + ρ e)` | at the constraint |
 //! | [`SquaredHinge`] | `2 ρ max(0, e)` | outside by about `λ* / 2ρ`, if the constraint binds |
+//!
+//! For an equality there is no `max` and no limit at 0.
 //!
 //! ```
 //! use saddlepoint_opt::dual::{Duals, NuPi, at_most};
@@ -36,6 +38,8 @@ pub enum Sense {
     AtMost,
     /// `c >= bound`.
     AtLeast,
+    /// `c = bound`.
+    Equal,
 }
 
 /// A named bound on a measured quantity.
@@ -59,8 +63,13 @@ pub fn at_least(name: impl Into<String>, bound: f64) -> Constraint {
     Constraint { name: name.into(), sense: Sense::AtLeast, bound }
 }
 
+/// The constraint `c = bound`.
+pub fn equal(name: impl Into<String>, bound: f64) -> Constraint {
+    Constraint { name: name.into(), sense: Sense::Equal, bound }
+}
+
 impl Constraint {
-    /// The violation `e`: positive where the constraint is broken.
+    /// The violation `e`: positive where the constraint is broken; of an equality `c − bound`, broken on either side of 0.
     pub fn violation(&self, measured: f64) -> f64 {
         self.sign() * (measured - self.bound)
     }
@@ -68,9 +77,14 @@ impl Constraint {
     /// Derivative of the violation with respect to the measured quantity.
     fn sign(&self) -> f64 {
         match self.sense {
-            Sense::AtMost => 1.0,
+            Sense::AtMost | Sense::Equal => 1.0,
             Sense::AtLeast => -1.0,
         }
+    }
+
+    /// Whether its multiplier may have either sign.
+    fn two_sided(&self) -> bool {
+        self.sense == Sense::Equal
     }
 }
 
@@ -134,6 +148,13 @@ impl Duals {
         let ascent = match rule.into() {
             Rule::NuPi(rule) => {
                 rule.check()?;
+                if let Some(c) = constraints.iter().find(|c| c.two_sided() && rule.scale == Scale::Log) {
+                    let problem = format!(
+                        "must be linear for the equality `{}`: its multiplier may be negative",
+                        c.name
+                    );
+                    return Err(Error::Setting { key: "scale", problem });
+                }
                 Ascent::NuPi { rule, state: vec![rule.start(); count] }
             }
             Rule::AugmentedLagrangian(rule) => {
@@ -169,10 +190,10 @@ impl Duals {
         let weights: Vec<f64> = match &self.ascent {
             Ascent::NuPi { .. } => self.multipliers(),
             Ascent::AugmentedLagrangian { state, .. } => {
-                state.iter().map(|s| AugmentedLagrangian::weight(s, s.violation)).collect()
+                self.each(state, |s, two| AugmentedLagrangian::weight(s, s.violation, two))
             }
             Ascent::SquaredHinge { state, .. } => {
-                state.iter().map(|s| SquaredHinge::weight(s, s.violation)).collect()
+                self.each(state, |s, two| SquaredHinge::weight(s, s.violation, two))
             }
         };
         self.signed(&weights)
@@ -188,13 +209,38 @@ impl Duals {
         let weights: Vec<f64> = match &self.ascent {
             Ascent::NuPi { .. } => self.multipliers(),
             Ascent::AugmentedLagrangian { state, .. } => {
-                state.iter().zip(&violations).map(|(s, &e)| AugmentedLagrangian::weight(s, e)).collect()
+                let at = state.iter().zip(&violations);
+                self.each(at, |(s, &e), two| AugmentedLagrangian::weight(s, e, two))
             }
             Ascent::SquaredHinge { state, .. } => {
-                state.iter().zip(&violations).map(|(s, &e)| SquaredHinge::weight(s, e)).collect()
+                self.each(state.iter().zip(&violations), |(s, &e), two| SquaredHinge::weight(s, e, two))
             }
         };
         Ok(self.signed(&weights))
+    }
+
+    /// What the rule adds to the objective where the quantities are `measured`: `Σ λ e`, or the penalties. Its derivative with
+    /// respect to the quantities are the weights of [`Duals::weights_at`].
+    ///
+    /// # Errors
+    /// The number of values is wrong or one is not finite.
+    pub fn term_at(&self, measured: &[f64]) -> Result<f64> {
+        let violations = self.violations(measured)?;
+        Ok(match &self.ascent {
+            Ascent::NuPi { state, .. } => state.iter().zip(&violations).map(|(s, e)| s.multiplier * e).sum(),
+            Ascent::AugmentedLagrangian { state, .. } => {
+                let at = state.iter().zip(&violations);
+                self.each(at, |(s, &e), two| AugmentedLagrangian::term(s, e, two)).iter().sum()
+            }
+            Ascent::SquaredHinge { state, .. } => {
+                let at = state.iter().zip(&violations);
+                self.each(at, |(s, &e), two| SquaredHinge::term(s, e, two)).iter().sum()
+            }
+        })
+    }
+
+    fn each<T>(&self, states: impl IntoIterator<Item = T>, of: impl Fn(T, bool) -> f64) -> Vec<f64> {
+        states.into_iter().zip(&self.constraints).map(|(state, c)| of(state, c.two_sided())).collect()
     }
 
     fn signed(&self, weights: &[f64]) -> Vec<f64> {
@@ -227,15 +273,16 @@ impl Duals {
     pub fn update(&mut self, measured: &[f64]) -> Result<()> {
         let violations = self.violations(measured)?;
         let mut next = self.clone();
+        let violations = violations.into_iter().zip(self.constraints.iter().map(Constraint::two_sided));
         match &mut next.ascent {
             Ascent::NuPi { rule, state } => {
-                state.iter_mut().zip(violations).for_each(|(s, e)| rule.step(s, e));
+                state.iter_mut().zip(violations).for_each(|(s, (e, two))| rule.step(s, e, two));
             }
             Ascent::AugmentedLagrangian { rule, state } => {
-                state.iter_mut().zip(violations).for_each(|(s, e)| rule.step(s, e));
+                state.iter_mut().zip(violations).for_each(|(s, (e, two))| rule.step(s, e, two));
             }
             Ascent::SquaredHinge { rule, state } => {
-                state.iter_mut().zip(violations).for_each(|(s, e)| rule.step(s, e));
+                state.iter_mut().zip(violations).for_each(|(s, (e, two))| rule.step(s, e, two));
             }
         }
         let weights = next.weights();
@@ -245,6 +292,22 @@ impl Duals {
         }
         *self = next;
         Ok(())
+    }
+
+    /// Multiplies every penalty by `factor > 1`, for a solver that knows that they are too small; whether one was below its
+    /// limit. Rules without a penalty are left alone.
+    pub(crate) fn raise_penalties(&mut self, factor: f64) -> bool {
+        match &mut self.ascent {
+            Ascent::NuPi { .. } => false,
+            Ascent::AugmentedLagrangian { rule: AugmentedLagrangian { penalty, .. }, state }
+            | Ascent::SquaredHinge { rule: SquaredHinge { penalty }, state } => {
+                let mut below = false;
+                for s in state {
+                    below |= penalty.multiply(s, factor);
+                }
+                below
+            }
+        }
     }
 
     /// How often each multiplier was held at its lower and at its upper limit. The lower limit is ordinary (an
@@ -373,6 +436,59 @@ mod tests {
             let bits = |duals: &Duals| duals.weights().into_iter().map(f64::to_bits).collect::<Vec<_>>();
             assert_eq!(bits(&whole), bits(&parts));
         }
+    }
+
+    #[test]
+    fn weights_are_the_derivative_of_the_term() {
+        for rule in rules() {
+            let constraints = || [at_most("a", 0.3), at_least("b", 0.1)].into_iter();
+            let two_sided = !matches!(rule, Rule::NuPi(NuPi { scale: Scale::Log, .. }));
+            let last = two_sided.then(|| equal("c", -0.2));
+            let mut duals = Duals::new(constraints().chain(last), rule).expect("valid");
+            let n = duals.constraints().len();
+            for t in 0..6 {
+                let at: Vec<f64> = (0..n).map(|i| (f64::from(t) * 1.7 + i as f64).sin()).collect();
+                let weights = duals.weights_at(&at).expect("finite");
+                for i in 0..n {
+                    let term = |h: f64| {
+                        let mut at = at.clone();
+                        at[i] += h;
+                        duals.term_at(&at).expect("finite")
+                    };
+                    let slope = (term(1e-6) - term(-1e-6)) / 2e-6;
+                    assert!(
+                        (slope - weights[i]).abs() < 1e-7 * (1.0 + slope.abs()),
+                        "{rule:?}: {slope} {weights:?}"
+                    );
+                }
+                duals.update(&at).expect("finite");
+            }
+        }
+    }
+
+    /// min x² subject to x = 1: 2x + λ = 0, so λ = −2, and that of x = −1 is 2.
+    #[test]
+    fn the_multiplier_of_an_equality_has_either_sign() {
+        for (bound, expected) in [(1.0, -2.0), (-1.0, 2.0)] {
+            let penalty = Penalty { rho: 0.5, ..Penalty::default() };
+            for rule in [
+                Rule::from(NuPi { kp: 1.0, ki: 0.1, ..NuPi::default() }),
+                AugmentedLagrangian { penalty, ..Default::default() }.into(),
+            ] {
+                let mut duals = Duals::new([equal("x", bound)], rule).expect("valid");
+                let mut x = 0.0;
+                for _ in 0..2_000 {
+                    x -= 0.05 * (2.0 * x + duals.weights()[0]);
+                    duals.update(&[x]).expect("finite");
+                }
+                assert!((x - bound).abs() < 1e-9, "{rule:?}: {x}");
+                assert!((duals.multipliers()[0] - expected).abs() < 1e-9, "{rule:?}: {duals:?}");
+                assert_eq!(duals.clamped(), [Clamped::default()]);
+            }
+        }
+        let log = NuPi { scale: Scale::Log, lower: 0.1, initial: 0.2, ..NuPi::default() };
+        let message = Duals::new([equal("x", 1.0)], log).expect_err("refused").to_string();
+        assert_eq!(message, "scale: must be linear for the equality `x`: its multiplier may be negative");
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub struct NuPi {
     pub nu: f64,
     /// First multiplier, within the limits.
     pub initial: f64,
-    /// Smallest multiplier, `>= 0`.
+    /// Smallest multiplier, `>= 0`; that of an equality is minus the largest.
     pub lower: f64,
     /// Largest multiplier; without one there is no limit.
     pub upper: Option<f64>,
@@ -103,9 +103,10 @@ impl NuPi {
         }
     }
 
-    pub(super) fn step(&self, state: &mut State, violation: f64) {
+    pub(super) fn step(&self, state: &mut State, violation: f64, two_sided: bool) {
         let average = state.average.map_or(violation, |past| self.nu * past + (1.0 - self.nu) * violation);
-        let (lower, upper) = (self.to_theta(self.lower), self.to_theta(self.upper()));
+        let upper = self.to_theta(self.upper());
+        let lower = if two_sided { -upper } else { self.to_theta(self.lower) };
         let change = average - state.average.unwrap_or(average);
         state.average = Some(average);
         state.integral = (state.integral + self.ki * violation).clamp(lower, upper);
@@ -145,7 +146,7 @@ mod tests {
             let past = xi;
             xi = if t == 0 { e } else { 0.6 * xi + 0.4 * e };
             sum += e;
-            rule.step(&mut state, e);
+            rule.step(&mut state, e, false);
             assert!((state.multiplier - (3.0 + 0.5 * xi + 0.3 * (xi - past) + 0.2 * sum)).abs() < 1e-14);
         }
     }
@@ -161,10 +162,10 @@ mod tests {
             ..NuPi::default()
         };
         let mut state = rule.start();
-        rule.step(&mut state, 1.0);
+        rule.step(&mut state, 1.0, false);
         assert!((state.multiplier - 0.2).abs() < 1e-15);
         for _ in 0..10 {
-            rule.step(&mut state, 1.0);
+            rule.step(&mut state, 1.0, false);
         }
         assert!(state.multiplier.to_bits() == 1.0_f64.to_bits() && state.clamped.upper == 8, "{state:?}");
     }

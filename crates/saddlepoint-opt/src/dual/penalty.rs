@@ -94,6 +94,13 @@ impl Penalty {
         State { multiplier, rho: self.rho, violation: 0.0, remaining: 0.0, clamped: Clamped::default() }
     }
 
+    /// Multiplies the penalty up to its limit; whether it was below.
+    pub(super) fn multiply(self, state: &mut State, factor: f64) -> bool {
+        let below = state.rho < self.rho_max;
+        state.rho = (state.rho * factor).min(self.rho_max);
+        below
+    }
+
     /// Ends an update that left `remaining`.
     fn raise(self, state: &mut State, remaining: f64) {
         let stays = state.remaining > 0.0 && remaining > self.share * state.remaining;
@@ -117,18 +124,27 @@ impl AugmentedLagrangian {
         self.penalty.start(self.initial)
     }
 
-    pub(super) fn step(&self, state: &mut State, violation: f64) {
-        let remaining = violation.max(-state.multiplier / state.rho).abs();
+    pub(super) fn step(&self, state: &mut State, violation: f64, two_sided: bool) {
+        let least = if two_sided { f64::NEG_INFINITY } else { -state.multiplier / state.rho };
+        let remaining = violation.max(least).abs();
         let multiplier = state.multiplier + state.rho * violation;
-        state.clamped.lower += u64::from(multiplier <= 0.0);
+        let lower = if two_sided { -self.upper() } else { 0.0 };
+        state.clamped.lower += u64::from(multiplier <= lower);
         state.clamped.upper += u64::from(multiplier >= self.upper());
-        state.multiplier = multiplier.clamp(0.0, self.upper());
+        state.multiplier = multiplier.clamp(lower, self.upper());
         state.violation = violation;
         self.penalty.raise(state, remaining);
     }
 
-    pub(super) fn weight(state: &State, violation: f64) -> f64 {
-        (state.multiplier + state.rho * violation).max(0.0)
+    pub(super) fn weight(state: &State, violation: f64, two_sided: bool) -> f64 {
+        let weight = state.multiplier + state.rho * violation;
+        if two_sided { weight } else { weight.max(0.0) }
+    }
+
+    pub(super) fn term(state: &State, violation: f64, two_sided: bool) -> f64 {
+        let weight = Self::weight(state, violation, two_sided);
+        // (w² − λ²) / 2ρ without its cancellation.
+        (weight - state.multiplier) * (weight + state.multiplier) / (2.0 * state.rho)
     }
 
     fn upper(&self) -> f64 {
@@ -145,14 +161,19 @@ impl SquaredHinge {
         self.penalty.start(0.0)
     }
 
-    pub(super) fn step(&self, state: &mut State, violation: f64) {
-        state.clamped.lower += u64::from(violation <= 0.0);
+    pub(super) fn step(&self, state: &mut State, violation: f64, two_sided: bool) {
+        let broken = if two_sided { violation.abs() } else { violation.max(0.0) };
+        state.clamped.lower += u64::from(broken <= 0.0);
         state.violation = violation;
-        self.penalty.raise(state, violation.max(0.0));
+        self.penalty.raise(state, broken);
     }
 
-    pub(super) fn weight(state: &State, violation: f64) -> f64 {
-        2.0 * state.rho * violation.max(0.0)
+    pub(super) fn weight(state: &State, violation: f64, two_sided: bool) -> f64 {
+        2.0 * state.rho * if two_sided { violation } else { violation.max(0.0) }
+    }
+
+    pub(super) fn term(state: &State, violation: f64, two_sided: bool) -> f64 {
+        0.5 * Self::weight(state, violation, two_sided) * violation
     }
 }
 

@@ -1,3 +1,4 @@
 //! Golden values of the peers; the scripts that made them lie beside them.
 
 mod golden;
+mod sif;

@@ -1,0 +1,60 @@
+//! The spectral projected gradient (Birgin, Martínez & Raydan 2000), with a proximal step in place of the projection: steps of
+//! Barzilai and Borwein's length, accepted if they fall below the largest of the last values.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Point, Smooth};
+use crate::linalg::{add_scaled, dot, largest};
+use crate::problem::Simple;
+
+/// Values that a step may be compared with.
+const REMEMBERED: usize = 10;
+const LENGTHS: (f64, f64) = (1e-10, 1e10);
+
+/// What it remembers.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Spectral {
+    length: Option<f64>,
+    values: VecDeque<f64>,
+}
+
+impl Spectral {
+    /// One step; `false` if none makes progress, which leaves the point as it was.
+    pub(crate) fn step(&mut self, f: &impl Smooth, simple: &Simple, at: &mut Point) -> bool {
+        let length = self.length.unwrap_or_else(|| 1.0 / largest(&at.grad).max(1.0));
+        let mut target = at.x.clone();
+        add_scaled(&mut target, -length, &at.grad);
+        simple.prox(length, &mut target);
+        let direction: Vec<f64> = target.iter().zip(&at.x).map(|(t, x)| t - x).collect();
+        let here = simple.value(&at.x);
+        if self.values.len() == REMEMBERED {
+            self.values.pop_front();
+        }
+        self.values.push_back(at.value + here);
+        let ceiling = self.values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let slope = dot(&at.grad, &direction) + simple.value(&target) - here;
+        let mut t = 1.0;
+        loop {
+            let mut x = at.x.clone();
+            add_scaled(&mut x, t, &direction);
+            if x == at.x {
+                return false;
+            }
+            let next = Point::new(f, x);
+            let rounding = 4.0 * f64::EPSILON * ceiling.abs();
+            if next.is_finite() && next.value + simple.value(&next.x) <= ceiling + 1e-4 * t * slope + rounding
+            {
+                let step: Vec<f64> = next.x.iter().zip(&at.x).map(|(a, b)| a - b).collect();
+                let change: Vec<f64> = next.grad.iter().zip(&at.grad).map(|(a, b)| a - b).collect();
+                let curvature = dot(&step, &change);
+                let longest = if curvature > 0.0 { dot(&step, &step) / curvature } else { LENGTHS.1 };
+                self.length = Some(longest.clamp(LENGTHS.0, LENGTHS.1));
+                *at = next;
+                return true;
+            }
+            t *= 0.5;
+        }
+    }
+}
