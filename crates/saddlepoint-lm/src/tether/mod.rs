@@ -131,8 +131,8 @@ const AIM: f64 = 0.93;
 #[derive(Debug, Clone)]
 pub struct Tether {
     config: TetherConfig,
-    /// Whether the coefficient goes into the method instead of beside it.
-    own: bool,
+    /// The method's own coefficient, if it has one.
+    own: Option<f64>,
     /// Whether the policy starts as its reference, at a divergence of 0.
     together: bool,
     /// What the weight of the duals is added to.
@@ -161,17 +161,16 @@ impl Tether {
 
     fn starting(config: TetherConfig, method: &dyn Method, together: bool) -> Result<Self> {
         config.check()?;
-        let own = method.beta().is_some();
+        let own = method.beta();
         let mut tether = Self { own, together, base: 0.0, duals: None, config };
         if let Some(budget) = tether.config.budget {
-            let lower = method.beta();
-            let guess = lower.map_or(ADDED_BETA, |beta| beta.max(1.5 / budget.sqrt()));
+            let guess = own.map_or(ADDED_BETA, |beta| beta.max(1.5 / budget.sqrt()));
             let initial = tether.config.dual.initial_beta().unwrap_or(guess);
             let rule;
-            (rule, tether.base) = tether.config.dual.rule(lower, initial);
+            (rule, tether.base) = tether.config.dual.rule(own, initial);
             let refuse = |e: saddlepoint_opt::Error| match e {
                 saddlepoint_opt::Error::Setting { key: "initial", .. } => {
-                    let least = lower.unwrap_or_default();
+                    let least = own.unwrap_or_default();
                     setting("initial_beta", format!("must be at least method.beta = {least}, got {initial}"))
                 }
                 saddlepoint_opt::Error::Setting { key, problem } => setting(key, problem),
@@ -207,27 +206,32 @@ impl Tether {
 
     /// The coefficient for [`View::beta`]: only of a method that has its own.
     pub fn method_beta(&self) -> Option<f64> {
-        self.own.then(|| self.beta())
+        self.own.map(|_| self.beta())
     }
 
     /// The coefficient for [`View::beta`] in an evaluation: that of a penalty. What a budget moves would make
     /// evaluations after different steps differ by more than the policy, so there the method has its own.
     pub fn constant_beta(&self) -> Option<f64> {
-        self.config.beta.filter(|_| self.own)
+        self.config.beta.filter(|_| self.own.is_some())
+    }
+
+    /// Whether it adds a term of its own to the loss.
+    fn pulls(&self) -> bool {
+        self.own.is_none() || self.duals.is_some()
     }
 
     /// The statistics it reads of a training batch.
     pub fn want(&self) -> Want {
-        Want { divergence: (!self.own).then_some(self.config.divergence), ..Want::default() }
+        Want { divergence: self.pulls().then_some(self.config.divergence), ..Want::default() }
     }
 
     /// For a method without its own beta: adds `β · D` of the batch's rows, a mean over sequences, to the
     /// cotangent, and to `sums` the metric `tether/divergence_data` (nats a sequence).
     pub fn penalize(&self, view: &View, out: &mut Cotangent, sums: &mut Sums) {
-        if self.own {
+        if !self.pulls() {
             return;
         }
-        let weight = self.beta() / view.norm.sequences as f64;
+        let weight = (self.beta() - self.own.unwrap_or(0.0)) / view.norm.sequences as f64;
         out.divergence.resize(view.stats.divergence.len(), 0.0);
         for row in view.sequences.iter().cloned().flatten() {
             out.divergence[row] += weight;
