@@ -114,7 +114,7 @@ impl Recipe {
     fn check_precomputing(&self, method: &dyn Method) -> Result<()> {
         let (name, want) = (method.meta().name, method.want());
         let moves = self.tether.as_ref().is_some_and(|tether| tether.reference.moves());
-        let added = self.tether.is_some() && method.beta().is_none();
+        let added = self.tether.as_ref().is_some_and(|t| t.budget.is_some() || method.beta().is_none());
         let problem = match () {
             () if moves => "contradicts tether.reference, which moves; remove one".to_owned(),
             () if want.divergence.is_some() => {

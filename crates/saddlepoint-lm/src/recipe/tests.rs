@@ -145,6 +145,10 @@ fn contradictions_are_refused() {
             "train.precompute_ref_log_probs: has no use: the tether reads whole distributions of the reference for simpo",
         ),
         (
+            precomputed("dpo", "[tether]\nbudget = 2.0\n"),
+            "train.precompute_ref_log_probs: has no use: the tether reads whole distributions of the reference for dpo",
+        ),
+        (
             precomputed("dpo", "[tether]\nbeta = 0.1\nreference = { previous = 9 }\n"),
             "train.precompute_ref_log_probs: contradicts tether.reference, which moves; remove one",
         ),
