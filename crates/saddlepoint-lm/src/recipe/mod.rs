@@ -33,6 +33,7 @@ pub use model::{Family, FrozenDtype, ModelConfig, NewModel};
 pub use train::{OptimizerConfig, TrainConfig};
 
 use crate::method::{Method, MethodConfig};
+use crate::reward::RewardConfig;
 use crate::tether::TetherConfig;
 use crate::{Error, Result};
 
@@ -49,6 +50,9 @@ pub struct Recipe {
     /// How far the policy may go from its reference. Without it nothing holds the policy but the method itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tether: Option<TetherConfig>,
+    /// What completions are worth, for methods that learn from rewards.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reward: Option<RewardConfig>,
     /// How parameters are updated; `name` chooses the rule.
     pub optimizer: OptimizerConfig,
     /// How long, in what portions, and what is written where.
@@ -97,6 +101,11 @@ impl Recipe {
         if self.tether.is_some() && !held_out {
             let problem = "is measured on held-out prompts: set data.eval_path or data.eval_fraction";
             return Err(refused("tether", problem));
+        }
+        if let Some(reward) = &self.reward {
+            reward.build()?;
+            let problem = format!("has no use: {} learns from no rewards; remove it", method.meta().name);
+            return Err(refused("reward", problem));
         }
         if self.train.load_best_model_at_end {
             if !held_out {
