@@ -33,7 +33,7 @@ pub use model::{Family, FrozenDtype, ModelConfig, NewModel};
 pub use train::{OptimizerConfig, TrainConfig};
 
 use crate::method::{Method, MethodConfig};
-use crate::reward::RewardConfig;
+use crate::reward::{RewardConfig, Rewards};
 use crate::tether::TetherConfig;
 use crate::{Error, Result};
 
@@ -66,12 +66,26 @@ impl Recipe {
     /// # Errors
     /// The file is not a recipe, or a setting is outside its range or contradicts another.
     pub fn load(file: &Path, sets: &[String]) -> Result<Self> {
+        let recipe = Self::read(file, sets)?;
+        recipe.check()?;
+        Ok(recipe)
+    }
+
+    /// The rewards of a recipe, read as by [`load`](Self::load); the rest of it is not checked.
+    ///
+    /// # Errors
+    /// The file is not a recipe, has no `[reward]`, or a setting there is outside its range.
+    pub fn rewards(file: &Path, sets: &[String]) -> Result<Rewards> {
+        let reward = Self::read(file, sets)?.reward;
+        reward.ok_or_else(|| refused("reward", "is missing: name rewards in reward.reward_funcs"))?.build()
+    }
+
+    fn read(file: &Path, sets: &[String]) -> Result<Self> {
         let mut recipe: Recipe = config::load(Some(file), sets)?;
         let folder = file.parent().unwrap_or(Path::new(""));
         for path in recipe.paths() {
             *path = folder.join(&*path);
         }
-        recipe.check()?;
         Ok(recipe)
     }
 
@@ -165,6 +179,7 @@ impl Recipe {
         .into_iter()
         .flatten()
         .chain(self.tether.iter_mut().flat_map(|tether| tether.reference.paths()))
+        .chain(self.reward.iter_mut().flat_map(RewardConfig::paths))
     }
 }
 

@@ -1,13 +1,17 @@
 //! `[reward]`: what completions are worth.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::aggregate::Aggregation;
-use super::{Reward, Rewards, exact, overlong};
+use super::{
+    Reward, Rewards, accuracy, code, exact, http, length, overlong, pattern, program, repetition, schema,
+    task, think,
+};
 use crate::{Error, Result};
 
 /// What completions are worth: a list of rewards and how they are added up.
@@ -91,8 +95,19 @@ macro_rules! rewards {
 }
 
 rewards! {
+    AccuracyReward = accuracy::{Accuracy, AccuracyConfig};
+    ReasoningAccuracyReward = accuracy::{ReasoningAccuracy, ReasoningAccuracyConfig};
     ExactMatch = exact::{ExactMatch, ExactMatchConfig};
+    TaskReward = task::{TaskReward, TaskRewardConfig};
+    Code = code::{Code, CodeConfig};
+    JsonSchema = schema::{MatchesSchema, SchemaConfig};
+    Regex = pattern::{Pattern, PatternConfig};
+    ThinkFormatReward = think::{ThinkFormat, ThinkFormatConfig};
+    Length = length::{Length, LengthConfig};
     GetSoftOverlongPunishment = overlong::{SoftOverlong, SoftOverlongConfig} as "soft_overlong_punishment_reward";
+    GetRepetitionPenaltyReward = repetition::{Repetition, RepetitionConfig} as "repetition_penalty_reward";
+    Program = program::{Program, ProgramConfig};
+    Http = http::{Http, HttpConfig};
 }
 
 impl FunctionConfig {
@@ -107,6 +122,15 @@ impl FunctionConfig {
 }
 
 impl RewardConfig {
+    /// The files and folders that it names.
+    pub fn paths(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        self.reward_funcs.iter_mut().filter_map(|function| match &mut function.kind {
+            KindConfig::JsonSchema(config) => config.path.as_mut(),
+            KindConfig::Program(config) => Some(&mut config.folder),
+            _ => None,
+        })
+    }
+
     /// The checked rewards.
     ///
     /// # Errors

@@ -15,12 +15,25 @@
 //!
 //! To add one: its file, and one line in the list in `config.rs`.
 
+pub mod accuracy;
 pub mod aggregate;
+pub mod answer;
+pub mod code;
 mod config;
 pub mod exact;
+mod fence;
 mod guard;
+pub mod http;
+pub mod length;
 pub mod overlong;
+pub mod pattern;
+pub mod program;
+pub mod repetition;
+pub mod schema;
 mod score;
+pub mod task;
+pub mod think;
+mod wire;
 
 use std::borrow::Cow;
 use std::fmt::Debug;

@@ -64,6 +64,8 @@ impl Reward for SoftOverlong {
 
 #[cfg(test)]
 mod tests {
+    use saddlepoint_core::test::assert_close;
+
     use super::*;
 
     #[test]
@@ -71,10 +73,10 @@ mod tests {
         let soft = SoftOverlong::new(SoftOverlongConfig { max_completion_len: 100, soft_punish_cache: 20 });
         let soft = soft.expect("valid");
         for (len, punishment) in [(0, 0.0), (80, 0.0), (85, -0.25), (90, -0.5), (100, -1.0), (101, -1.0)] {
-            assert_eq!(soft.punishment(len), punishment, "{len}");
+            assert_close!(soft.punishment(len), punishment, atol = 1e-15);
         }
         let hard = SoftOverlong::new(SoftOverlongConfig { max_completion_len: 10, soft_punish_cache: 0 });
         let hard = hard.expect("valid");
-        assert_eq!([hard.punishment(10), hard.punishment(11)], [0.0, -1.0]);
+        assert_close!([hard.punishment(10), hard.punishment(11)], [0.0, -1.0], atol = 0.0);
     }
 }

@@ -133,10 +133,12 @@ impl Rewards {
     ///
     /// # Errors
     /// As said.
-    pub fn check_columns<'a>(
-        &self,
-        records: impl Iterator<Item = &'a Map<String, Value>> + Clone,
-    ) -> Result<()> {
+    pub fn check_columns<'a, I>(&self, records: I) -> Result<()>
+    where
+        I: IntoIterator<Item = &'a Map<String, Value>>,
+        I::IntoIter: Clone,
+    {
+        let records = records.into_iter();
         for each in &self.list {
             for column in each.reward.reward.columns() {
                 if !records.clone().any(|columns| columns.get(column).is_some_and(|value| !value.is_null())) {
