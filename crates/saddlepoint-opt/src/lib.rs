@@ -44,3 +44,8 @@ pub mod simd;
 pub mod solver;
 
 pub use error::{Error, Result};
+
+/// The examples of the page on solvers are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/solvers.md")]
+struct Page;

@@ -6,4 +6,7 @@ pub use crate::problem::{
     Affine, Ball, Bounds, Constrained, Curved, L1, Objective, Problem, Simple, Simplex, between, eq, ge, le,
     minimize,
 };
-pub use crate::solver::{AugmentedLagrangian, Control, Flow, Iterate, SketchedNewton, Solver, Stop};
+pub use crate::solver::{
+    AugmentedLagrangian, Control, DualAscent, Flow, Iterate, ProjectedGradient, ProximalGradient,
+    SketchedNewton, Solver, Stop,
+};

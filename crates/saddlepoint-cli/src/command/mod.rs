@@ -11,6 +11,7 @@ mod methods;
 mod prepare;
 mod report;
 mod reproduce;
+mod reward;
 mod score;
 mod train;
 
@@ -27,6 +28,7 @@ pub(crate) enum Command {
     Generate(generate::Arguments),
     Score(score::Arguments),
     Eval(eval::Arguments),
+    Reward(reward::Arguments),
     Doctor(doctor::Arguments),
     Convert(convert::Arguments),
     Prepare(prepare::Arguments),
@@ -46,6 +48,7 @@ impl Command {
             Command::Generate(arguments) => arguments.run(output),
             Command::Score(arguments) => arguments.run(output),
             Command::Eval(arguments) => arguments.run(output),
+            Command::Reward(arguments) => arguments.run(output),
             Command::Doctor(arguments) => arguments.run(output),
             Command::Convert(arguments) => arguments.run(output),
             Command::Prepare(arguments) => arguments.run(output),

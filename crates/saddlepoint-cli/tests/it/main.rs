@@ -9,6 +9,7 @@ mod machine_output;
 mod memory;
 mod model;
 mod prepare;
+mod reward;
 mod saddle;
 mod slow_resume;
 mod train;

@@ -74,9 +74,9 @@ pub struct AugmentedLagrangianState {
 
 /// Factors by which the inner problem sees the functions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Scale {
-    objective: f64,
-    constraints: Vec<f64>,
+pub(super) struct Scale {
+    pub(super) objective: f64,
+    pub(super) constraints: Vec<f64>,
 }
 
 impl Scale {
@@ -84,10 +84,14 @@ impl Scale {
     const LARGE: f64 = 100.0;
     const LEAST: f64 = 1e-8;
 
+    /// All functions as they are.
+    pub(super) fn none(constraints: usize) -> Self {
+        Self { objective: 1.0, constraints: vec![1.0; constraints] }
+    }
+
     fn new<P: Constrained + ?Sized>(problem: &P, x: &[f64]) -> Self {
-        let constraints = problem.constraints().len();
         if problem.simple().is_norm() {
-            return Self { objective: 1.0, constraints: vec![1.0; constraints] };
+            return Self::none(problem.constraints().len());
         }
         let factor = |size: f64| if size > Self::LARGE { (Self::LARGE / size).max(Self::LEAST) } else { 1.0 };
         let mut g = vec![0.0; x.len()];
@@ -98,16 +102,16 @@ impl Scale {
 }
 
 /// The augmented Lagrangian of a problem.
-struct Lagrangian<'a, P: ?Sized> {
-    problem: &'a P,
-    duals: &'a Duals,
-    of: &'a [usize],
-    scale: &'a Scale,
+pub(super) struct Lagrangian<'a, P: ?Sized> {
+    pub(super) problem: &'a P,
+    pub(super) duals: &'a Duals,
+    pub(super) of: &'a [usize],
+    pub(super) scale: &'a Scale,
 }
 
 impl<P: Constrained + ?Sized> Lagrangian<'_, P> {
     /// The scaled constraint functions, one a multiplier.
-    fn measured(&self, x: &[f64]) -> Vec<f64> {
+    pub(super) fn measured(&self, x: &[f64]) -> Vec<f64> {
         let mut c = vec![0.0; self.problem.constraints().len()];
         self.problem.residuals(x, &mut c);
         self.of.iter().map(|&i| self.scale.constraints[i] * c[i]).collect()
@@ -139,7 +143,7 @@ impl<P: Constrained + ?Sized> Smooth for Lagrangian<'_, P> {
 }
 
 /// Multipliers for constraints with limits, scaled: one each, two where both limits are finite and differ.
-fn split(constraints: &[Constraint], factors: &[f64]) -> (Vec<dual::Constraint>, Vec<usize>) {
+pub(super) fn split(constraints: &[Constraint], factors: &[f64]) -> (Vec<dual::Constraint>, Vec<usize>) {
     let mut split = Vec::new();
     for (i, (c, s)) in constraints.iter().zip(factors).enumerate() {
         let name = || c.name.clone();
@@ -155,6 +159,16 @@ fn split(constraints: &[Constraint], factors: &[f64]) -> (Vec<dual::Constraint>,
         }
     }
     split.into_iter().unzip()
+}
+
+/// One multiplier a constraint, of the functions as they are.
+pub(super) fn gathered(duals: &Duals, of: &[usize], scale: &Scale) -> Vec<f64> {
+    let mut multipliers = vec![0.0; scale.constraints.len()];
+    for ((&i, c), multiplier) in of.iter().zip(duals.constraints()).zip(duals.multipliers()) {
+        let sign = if c.sense == dual::Sense::AtLeast { -1.0 } else { 1.0 };
+        multipliers[i] += sign * multiplier * scale.constraints[i] / scale.objective;
+    }
+    multipliers
 }
 
 impl<P: Constrained + ?Sized> Solver<P> for AugmentedLagrangian {
@@ -277,14 +291,7 @@ impl Iterate for AugmentedLagrangianState {
     }
 
     fn multipliers(&self) -> Vec<f64> {
-        let mut multipliers = vec![0.0; self.scale.constraints.len()];
-        for ((&i, c), multiplier) in
-            self.of.iter().zip(self.duals.constraints()).zip(self.duals.multipliers())
-        {
-            let sign = if c.sense == dual::Sense::AtLeast { -1.0 } else { 1.0 };
-            multipliers[i] += sign * multiplier * self.scale.constraints[i] / self.scale.objective;
-        }
-        multipliers
+        gathered(&self.duals, &self.of, &self.scale)
     }
 
     fn iteration(&self) -> u64 {

@@ -4,15 +4,24 @@
 //! |---|---|---|
 //! | [`AugmentedLagrangian`] | any constraints, any simple part | first derivatives |
 //! | [`SketchedNewton`] | equalities | second derivatives |
+//! | [`ProjectedGradient`] | any simple part, no constraints | first derivatives |
+//! | [`ProximalGradient`] | likewise; convex ones faster | first derivatives |
+//! | [`DualAscent`] | strongly convex ones | first derivatives |
 //!
 //! A solver is its settings; what it remembers between two steps is a state, which can be written and read back. [`Solver::solve`]
 //! runs it to its end; whoever wants to stand between the steps calls [`Solver::init`] and [`Solver::step`].
 
 mod augmented_lagrangian;
 mod descent;
+mod dual_ascent;
+mod projected_gradient;
+mod proximal_gradient;
 mod sketched_newton;
 
 pub use augmented_lagrangian::{AugmentedLagrangian, AugmentedLagrangianState};
+pub use dual_ascent::{DualAscent, DualAscentState};
+pub use projected_gradient::{ProjectedGradient, ProjectedGradientState};
+pub use proximal_gradient::{ProximalGradient, ProximalGradientState};
 pub use sketched_newton::{SketchedNewton, SketchedNewtonState, Slope, System};
 
 use std::fmt;
@@ -24,7 +33,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::kkt::Judge;
 use crate::outcome::{Outcome, Status};
+use crate::problem::Constrained;
 use crate::{Error, Result};
+
+/// Refuses constraints, for a solver that knows none.
+fn refuse_constraints<P: Constrained + ?Sized>(problem: &P, solver: &str) -> Result<()> {
+    match problem.constraints().first() {
+        None => Ok(()),
+        Some(c) => {
+            let problem = format!(
+                "{solver} takes no constraints, and there is `{}`; use the augmented Lagrangian",
+                c.name
+            );
+            Err(Error::Problem { problem })
+        }
+    }
+}
 
 /// When a solver ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

@@ -93,7 +93,11 @@ fn what_is_wrong_is_told_with_its_place() {
             "F                      V * ",
             "line 74, column 28: the expression ends where a value",
         ),
-        ("IE N                   3", "IE N                   3.5", "line 4, column 25: `3.5` is not an integer"),
+        (
+            "IE N                   3",
+            "IE N                   3.5",
+            "line 4, column 25: `3.5` is not an integer",
+        ),
     ] {
         let changed = text.replace(from, to);
         assert_ne!(changed, text, "{from} is not in the file");
