@@ -4,7 +4,7 @@ use saddlepoint_core::reproduce::{Bound, Claim, Figure, Findings, Observer, Sett
 use saddlepoint_opt::divergence::Divergence;
 
 use super::Reproduction;
-use super::preferences::{self, BETA, LOOKS, Size, height_at, reach};
+use super::preferences::{self, BETA, COURSE, Size, height_at, reach};
 use super::two_digits::{TwoDigits, accuracy, draws, entropy, expected_reward};
 use crate::Result;
 use crate::engine::Policy;
@@ -80,7 +80,7 @@ fn findings(setting: &Setting, size: &Size, make: Make, observer: Observer) -> R
                 &mut learner,
                 &*make(kind, alpha)?,
                 &pairs,
-                LOOKS,
+                COURSE,
                 |step, policy| look(&task, policy, &prompts, &before, step),
             )?);
         }

@@ -6,7 +6,7 @@ use saddlepoint_opt::divergence::Divergence;
 
 use super::Reproduction;
 use super::learner::Learner;
-use super::preferences::{self, BETA, PAIRS, Size};
+use super::preferences::{self, BETA, COURSE, Course, PAIRS, Size};
 use super::two_digits::{Shown, TwoDigits, expected_reward, expert};
 use crate::Result;
 use crate::engine::Policy;
@@ -120,7 +120,7 @@ fn findings(setting: &Setting, size: &Size, make: Make, observer: Observer) -> R
                 // The result of the fine-tuning is the reference of DPO.
                 learner.policy.follow(0.0);
                 let mut learner = preferences::learner(learner.policy)?;
-                preferences::train(&mut learner, &dpo, &pairs, 1, |_, _| Ok(()))?;
+                preferences::train(&mut learner, &dpo, &pairs, Course { looks: 1, ..COURSE }, |_, _| Ok(()))?;
                 runs.push(Stages { tuned, aligned: look(&task, &mut learner.policy, &prompts, &before)? });
             }
             stages.push(runs);

@@ -33,14 +33,21 @@ pub(super) const TINY: Size = Size { width: 32, base_steps: 200, steps: 100, pro
 
 /// Strength of the pull to the reference.
 pub(super) const BETA: f64 = 0.1;
-/// Falls to 0, so that the end of a run does not depend on its last batches.
-const RATE: f64 = 2e-4;
 /// Pairs of a batch.
 pub(super) const PAIRS: usize = 32;
 /// Most samples after a prompt, for methods that learn from samples.
 pub(super) const SAMPLES: usize = 2;
-/// Evaluations of a run.
-pub(super) const LOOKS: usize = 20;
+/// How a policy is trained.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Course {
+    /// Largest learning rate. It falls to 0, so that the end of a run does not depend on its last batches.
+    pub(super) rate: f64,
+    /// Evaluations before the end, about.
+    pub(super) looks: usize,
+}
+
+/// On pairs of digits.
+pub(super) const COURSE: Course = Course { rate: 2e-4, looks: 20 };
 
 /// The model before the first step, with itself as the reference, for batches and evaluations of this size.
 ///
@@ -66,7 +73,7 @@ pub(super) fn pairs(task: &TwoDigits, size: &Size, seed: u64) -> Result<Vec<Exam
     task.pairs(PAIRS * size.steps, Shown::All, seed)
 }
 
-/// Trains on the pairs once. What `look` sees after so many steps, about `looks` times before the end and then.
+/// Trains on the pairs once. What `look` sees after so many steps, from before the first to after the last.
 ///
 /// # Errors
 /// As [`Learner::step`], or those of `look`.
@@ -74,17 +81,17 @@ pub(super) fn train<L>(
     learner: &mut Learner,
     method: &dyn Method,
     pairs: &[Example],
-    looks: usize,
+    course: Course,
     mut look: impl FnMut(usize, &mut Policy) -> Result<L>,
 ) -> Result<Vec<L>> {
     let steps = pairs.len().div_ceil(PAIRS);
     let mut seen = Vec::new();
     for (step, batch) in pairs.chunks(PAIRS).enumerate() {
-        if step.is_multiple_of((steps / looks).max(1)) {
+        if step.is_multiple_of((steps / course.looks).max(1)) {
             seen.push(look(step, &mut learner.policy)?);
         }
         let (warm, left) = ((step + 1) as f64 / 20.0, 1.0 - step as f64 / steps as f64);
-        learner.step(method, &batch.iter().collect::<Vec<_>>(), RATE * warm.min(left))?;
+        learner.step(method, &batch.iter().collect::<Vec<_>>(), course.rate * warm.min(left))?;
     }
     seen.push(look(steps, &mut learner.policy)?);
     Ok(seen)

@@ -262,13 +262,13 @@ pub(super) mod tests {
     pub(in crate::reproduce) fn made_up(folder: &Path) {
         let [good, bad] = [["fine", "great", "warm"], ["dull", "stale", "flat"]];
         for (name, count) in [("train.tsv", 600_usize), ("dev.tsv", 60)] {
-            let mut text = "label\tsentence\n".to_owned();
-            for i in 0..count {
+            let line = |i: usize| {
                 let who = ["film", "cast", "plot", "score", "end"][i % 5];
-                let (label, words) = if (i / 5) % 2 == 0 { (1, good) } else { (0, bad) };
-                let word = words[(i / 10) % 3];
-                text += &format!("{label}\tto me the {who} of this one is {word} and so on\n");
-            }
+                let (label, words) = if (i / 5).is_multiple_of(2) { (1, good) } else { (0, bad) };
+                format!("{label}\tto me the {who} of this one is {} and so on\n", words[(i / 10) % 3])
+            };
+            let text: String =
+                std::iter::once("label\tsentence\n".to_owned()).chain((0..count).map(line)).collect();
             fs::write(folder.join(name), text).expect("writes");
         }
     }

@@ -6,7 +6,7 @@ use saddlepoint_opt::divergence::Divergence;
 use super::{Kind, Make};
 use crate::Result;
 use crate::engine::Policy;
-use crate::reproduce::preferences::{self, LOOKS, Size, height_at, reach};
+use crate::reproduce::preferences::{self, COURSE, Size, height_at, reach};
 use crate::reproduce::two_digits::{TwoDigits, accuracy, entropy, expected_reward, over_pairs};
 
 const KINDS: [(&str, Kind); 6] = [
@@ -56,7 +56,7 @@ pub(super) fn findings(setting: &Setting, size: &Size, make: Make, observer: Obs
             let done = seed * KINDS.len() as u64 + i as u64;
             observer(done, (setting.seeds * KINDS.len()) as u64, "training with each loss");
             let mut learner = preferences::learner(preferences::start(&task, size)?)?;
-            runs.push(preferences::train(&mut learner, &*make(kind)?, &pairs, LOOKS, |step, policy| {
+            runs.push(preferences::train(&mut learner, &*make(kind)?, &pairs, COURSE, |step, policy| {
                 look(&task, policy, kind, &prompts, &before, step)
             })?);
         }

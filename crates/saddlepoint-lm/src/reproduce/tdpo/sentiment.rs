@@ -7,7 +7,7 @@ use saddlepoint_core::reproduce::{Bound, Claim, Figure, Findings, Observer, Sett
 use super::{Kind, Make};
 use crate::Result;
 use crate::engine::{Divergence, Policy, Want};
-use crate::reproduce::preferences::{self, PAIRS, height_at, reach};
+use crate::reproduce::preferences::{self, Course, PAIRS, height_at, reach};
 use crate::reproduce::reviews::{self, Reviews};
 use crate::trainer::{Example, batch};
 
@@ -43,8 +43,8 @@ const DPO: usize = 0;
 const TDPO1: usize = 1;
 const TDPO2: usize = 2;
 
-/// Evaluations of a run before its end.
-const LOOKS: usize = 6;
+/// A third of the rate at which the base model was trained: with that of the digits, so few steps teach nothing here.
+const COURSE: Course = Course { rate: 1e-3, looks: 6 };
 
 /// The policy after some steps.
 #[derive(Debug, Clone, Copy)]
@@ -76,7 +76,7 @@ pub(super) fn findings(
             let done = seed * KINDS.len() as u64 + i as u64;
             observer(done, (setting.seeds * KINDS.len()) as u64, "training on reviews with each loss");
             let mut learner = preferences::learner(task.policy(PAIRS)?)?;
-            runs.push(preferences::train(&mut learner, &*make(kind)?, &pairs, LOOKS, |_, policy| {
+            runs.push(preferences::train(&mut learner, &*make(kind)?, &pairs, COURSE, |_, policy| {
                 look(&task, policy, &held_out, seed)
             })?);
         }
