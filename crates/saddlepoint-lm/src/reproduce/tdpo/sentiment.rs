@@ -171,7 +171,7 @@ mod tests {
     fn claims_fail_with_the_other_sign() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         made_up(folder.path());
-        let setting = Setting { seeds: 3, full: false, cache: folder.path().to_owned() };
+        let setting = Setting { seeds: 5, full: false, cache: folder.path().to_owned() };
         let size = Size { reviews: TINY, steps: 100, pairs: 32 };
         let measured = |make: Make| {
             findings(&setting, &size, folder.path(), make, &mut |_, _, _| ()).expect("runs").claims
