@@ -12,6 +12,7 @@ mod prepare;
 mod report;
 mod reproduce;
 mod score;
+mod solve;
 mod train;
 
 use anyhow::Result;
@@ -34,6 +35,7 @@ pub(crate) enum Command {
     Config(config::Arguments),
     Report(report::Arguments),
     Frontier(frontier::Arguments),
+    Solve(solve::Arguments),
     Reproduce(reproduce::Arguments),
     Bench(bench::Arguments),
 }
@@ -53,6 +55,7 @@ impl Command {
             Command::Config(arguments) => arguments.run(output),
             Command::Report(arguments) => arguments.run(output),
             Command::Frontier(arguments) => arguments.run(output),
+            Command::Solve(arguments) => arguments.run(output),
             Command::Reproduce(arguments) => arguments.run(output),
             Command::Bench(arguments) => arguments.run(output),
         }

@@ -11,4 +11,5 @@ mod model;
 mod prepare;
 mod saddle;
 mod slow_resume;
+mod solve;
 mod train;
