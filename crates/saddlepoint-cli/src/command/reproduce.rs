@@ -52,7 +52,7 @@ impl Arguments {
 }
 
 /// A reproduction of one of the crates, each with errors of its own.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 enum Listed {
     Opt(&'static saddlepoint_opt::reproduce::Reproduction),
     Lm(&'static saddlepoint_lm::reproduce::Reproduction),

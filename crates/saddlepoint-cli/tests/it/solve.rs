@@ -17,7 +17,10 @@ fn a_problem_of_formulas_is_solved_and_told() {
     assert!((out["x"][0].as_f64().expect("a number") - 1.0).abs() < 1e-6, "{out}");
     assert_eq!(out["kkt"].as_object().expect("an object").len(), 3);
     let ended = place.saddle(&["solve", "budget.toml", "--log"]);
-    assert!(ended.code == 0 && ended.stdout.contains("optimal") && ended.stdout.contains("budget"), "{ended:?}");
+    assert!(
+        ended.code == 0 && ended.stdout.contains("optimal") && ended.stdout.contains("budget"),
+        "{ended:?}"
+    );
     assert!(ended.stderr.contains("stationarity"), "{ended:?}");
 }
 
@@ -25,7 +28,9 @@ fn a_problem_of_formulas_is_solved_and_told() {
 fn a_sif_file_is_solved_in_two_parts_as_in_one() {
     let place = Place::new();
     place.write("HS6.SIF", HS6);
-    let solve = |more: &[&str]| place.saddle(&[&["solve", "HS6.SIF", "--method", "sketched-newton", "--json"], more].concat());
+    let solve = |more: &[&str]| {
+        place.saddle(&[&["solve", "HS6.SIF", "--method", "sketched-newton", "--json"], more].concat())
+    };
     let whole = solve(&[]);
     assert_eq!(whole.code, 0, "{whole:?}");
     let part = solve(&["--iterations", "4", "--save", "state.json"]);

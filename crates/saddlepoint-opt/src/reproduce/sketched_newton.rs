@@ -1,17 +1,17 @@
 //! Constrained optimization via exact augmented Lagrangian and randomized iterative sketching (Hong, Na, Mahoney & Kolar 2023,
 //! arXiv:2305.18379).
 
+use rand_distr::{Distribution as _, StandardNormal};
 use saddlepoint_core::reproduce::{Bound, Claim, Curve, Figure, Findings, Observer, Setting};
 use saddlepoint_core::seed::Seed;
-use rand_distr::{Distribution as _, StandardNormal};
 
 use super::Reproduction;
+use crate::Result;
 use crate::linalg::dot;
 use crate::outcome::Status;
 use crate::problem::{Curved, Problem, eq, minimize};
 use crate::problems::known::EQUALITIES;
 use crate::solver::{Control, SketchedNewton, Solver as _, System};
-use crate::Result;
 
 /// The paper.
 pub(super) const REPRODUCTION: Reproduction = Reproduction {
@@ -97,7 +97,8 @@ fn findings(seeds: usize, rows: usize, change: Change, observer: Observer) -> Re
             done += 1;
             let runs = on_the_list(system, seed, change)?;
             unsolved[k] += runs.unsolved;
-            let released = RELEASED.iter().map(|&(_, gaussian, kaczmarz)| if k == 0 { gaussian } else { kaczmarz });
+            let released =
+                RELEASED.iter().map(|&(_, gaussian, kaczmarz)| if k == 0 { gaussian } else { kaczmarz });
             from_released[k].push(apart(&runs.iterations, released));
             from_exact[k].push(apart(&runs.iterations, exact.iterations.iter().copied()));
         }
@@ -118,7 +119,13 @@ fn findings(seeds: usize, rows: usize, change: Change, observer: Observer) -> Re
         done += 1;
         let data = Data::new(rows, 10, seed);
         let problem = data.problem();
-        let solver = SketchedNewton { seed, multiplier: 1.0, curvature: 1e-2, sketches: 1_000_000, ..SketchedNewton::default() };
+        let solver = SketchedNewton {
+            seed,
+            multiplier: 1.0,
+            curvature: 1e-2,
+            sketches: 1_000_000,
+            ..SketchedNewton::default()
+        };
         let (count, status, points) = traced(&change(solver), &problem, &vec![1.0; data.features])?;
         missed += usize::from(status != Status::Optimal);
         iterations.push(count as f64);
@@ -144,7 +151,11 @@ fn findings(seeds: usize, rows: usize, change: Change, observer: Observer) -> Re
 }
 
 /// Runs to the end; iterations, status, and the residual on the way.
-fn traced<P: Curved>(solver: &SketchedNewton, problem: &P, x0: &[f64]) -> Result<(u64, Status, Vec<(f64, f64)>)> {
+fn traced<P: Curved>(
+    solver: &SketchedNewton,
+    problem: &P,
+    x0: &[f64],
+) -> Result<(u64, Status, Vec<(f64, f64)>)> {
     let mut state = solver.init(problem, x0)?;
     let mut points = vec![(0.0, state.residual().log10())];
     let outcome = {
@@ -176,7 +187,8 @@ impl Data {
         // More variables than constraints.
         let features = LINEAR + 1 + beyond;
         let mut rng = Seed::new(seed).stream("logistic", &[]);
-        let mut normal = |count: usize| -> Vec<f64> { (0..count).map(|_| StandardNormal.sample(&mut rng)).collect() };
+        let mut normal =
+            |count: usize| -> Vec<f64> { (0..count).map(|_| StandardNormal.sample(&mut rng)).collect() };
         let (mut examples, truth) = (normal(rows * features), normal(features));
         for row in examples.chunks_exact_mut(features) {
             let label = if dot(row, &truth) > 0.0 { 1.0 } else { -1.0 };
@@ -218,7 +230,8 @@ impl Data {
             );
         for (i, right) in self.right.iter().enumerate() {
             let row = &self.constraints[i * n..(i + 1) * n];
-            let linear = eq(format!("linear{i}"), move |w| dot(row, w) - right).grad(move |_, g| g.copy_from_slice(row));
+            let linear = eq(format!("linear{i}"), move |w| dot(row, w) - right)
+                .grad(move |_, g| g.copy_from_slice(row));
             problem = problem.subject_to(linear.linear());
         }
         problem
@@ -240,11 +253,20 @@ mod tests {
         let failed = |change: Change| -> Vec<String> {
             let claims = findings(2, 50, change, &mut |_, _, _| ()).expect("runs").claims;
             // Two seeds are too few for an interval: what was measured is compared.
-            let bound = |claim: &Claim| claim.claim.rsplit(' ').next().and_then(|b| b.parse().ok()).unwrap_or(0.5);
-            claims.iter().filter(|c| c.measured >= bound(c)).map(|c| format!("{} {}", c.claim, c.measured)).collect()
+            let bound =
+                |claim: &Claim| claim.claim.rsplit(' ').next().and_then(|b| b.parse().ok()).unwrap_or(0.5);
+            claims
+                .iter()
+                .filter(|c| c.measured >= bound(c))
+                .map(|c| format!("{} {}", c.claim, c.measured))
+                .collect()
         };
         assert_eq!(failed(&|solver| solver), Vec::<String>::new());
-        let hardly = failed(&|solver| SketchedNewton { sketches: 3, stop: Stop { iterations: 50, ..solver.stop }, ..solver });
+        let hardly = failed(&|solver| SketchedNewton {
+            sketches: 3,
+            stop: Stop { iterations: 50, ..solver.stop },
+            ..solver
+        });
         assert!(hardly.len() >= 3, "{hardly:?}");
     }
 }

@@ -11,7 +11,8 @@ use saddlepoint_opt::problem::{Counted, Curved, Objective as _};
 use saddlepoint_opt::problems::formula::{Formula, Model};
 use saddlepoint_opt::problems::sif::{self, Sif};
 use saddlepoint_opt::solver::{
-    AugmentedLagrangian, Control, DualAscent, ProjectedGradient, ProximalGradient, SketchedNewton, Solver, Stop,
+    AugmentedLagrangian, Control, DualAscent, ProjectedGradient, ProximalGradient, SketchedNewton, Solver,
+    Stop,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -86,14 +87,22 @@ impl Arguments {
             let problem = Formula::new(&model).with_context(|| file.display().to_string())?;
             self.solve(file, &problem, problem.start(), problem.variables(), output)
         } else {
-            let text = fs::read_to_string(file)
-                .map_err(|source| Usage(format!("cannot read {}: {source}; give a FILE.SIF or a FILE.toml", file.display())))?;
+            let text = fs::read_to_string(file).map_err(|source| {
+                Usage(format!("cannot read {}: {source}; give a FILE.SIF or a FILE.toml", file.display()))
+            })?;
             let problem: Sif = sif::read(&text).with_context(|| file.display().to_string())?;
             self.solve(file, &problem, problem.start(), problem.variables(), output)
         }
     }
 
-    fn solve<P: Curved>(&self, file: &Path, problem: &P, x0: &[f64], names: &[String], output: Output) -> Result<Verdict> {
+    fn solve<P: Curved>(
+        &self,
+        file: &Path,
+        problem: &P,
+        x0: &[f64],
+        names: &[String],
+        output: Output,
+    ) -> Result<Verdict> {
         let counted = Counted::new(problem);
         let outcome = match self.method {
             Method::AugmentedLagrangian => {
@@ -149,11 +158,11 @@ impl Arguments {
         stop.iterations = self.iterations.unwrap_or(stop.iterations);
     }
 
-    fn run_with<P: Curved, S: Solver<Counted<'_, P>>>(
+    fn run_with<'p, P: Curved, S: Solver<Counted<'p, P>>>(
         &self,
         solver: &S,
         file: &Path,
-        problem: &Counted<'_, P>,
+        problem: &Counted<'p, P>,
         x0: &[f64],
     ) -> Result<Outcome> {
         let mut state = match &self.resume {
@@ -165,7 +174,8 @@ impl Arguments {
         if let Some(every) = self.log {
             control = control.watch(move |iteration, measures| {
                 if iteration % every == 0 {
-                    let values: Vec<String> = measures.iter().map(|(name, value)| format!("{name} {}", number(value))).collect();
+                    let values: Vec<String> =
+                        measures.iter().map(|(name, value)| format!("{name} {}", number(value))).collect();
                     // Trouble with showing is no reason to stop.
                     let _ = note(format!("{iteration:>6}  {}", values.join("  ")));
                 }
@@ -181,18 +191,26 @@ impl Arguments {
     }
 
     /// A state, of this method and of a problem with as many variables.
-    fn read<S: serde::de::DeserializeOwned + saddlepoint_opt::solver::Iterate>(&self, path: &Path, n: usize) -> Result<S> {
+    fn read<S: serde::de::DeserializeOwned + saddlepoint_opt::solver::Iterate>(
+        &self,
+        path: &Path,
+        n: usize,
+    ) -> Result<S> {
         let place = || path.display().to_string();
         let text = fs::read_to_string(path).with_context(place)?;
         let wrong = |problem: String| Usage(format!("{}: {problem}; save one with --save", path.display()));
-        let saved: Saved = serde_json::from_str(&text).map_err(|error| wrong(format!("not a saved state: {error}")))?;
+        let saved: Saved =
+            serde_json::from_str(&text).map_err(|error| wrong(format!("not a saved state: {error}")))?;
         if saved.method != self.method {
             let was = word(&saved.method);
             return Err(wrong(format!("a state of {was}: give --method {was}")).into());
         }
-        let state: S = serde_json::from_value(saved.state).map_err(|error| wrong(format!("not a state: {error}")))?;
+        let state: S =
+            serde_json::from_value(saved.state).map_err(|error| wrong(format!("not a state: {error}")))?;
         if state.x().len() != n {
-            return Err(wrong(format!("a state of {} variables, and the problem has {n}", state.x().len())).into());
+            return Err(
+                wrong(format!("a state of {} variables, and the problem has {n}", state.x().len())).into()
+            );
         }
         Ok(state)
     }
@@ -209,12 +227,18 @@ impl Arguments {
             ("iterations", outcome.iterations.to_string()),
             ("time", duration(outcome.seconds)),
         ];
-        output.say(table([word(&self.method).as_str(), ">"], rows.map(|(name, value)| [name.to_owned(), value])))?;
+        output.say(table(
+            [word(&self.method).as_str(), ">"],
+            rows.map(|(name, value)| [name.to_owned(), value]),
+        ))?;
         let rows = names.iter().zip(&outcome.x).take(most);
         output.say(table(["variable", ">value"], rows.map(|(name, x)| [name.clone(), number(*x)])))?;
         let duals = outcome.duals.iter().take(most);
         if !outcome.duals.is_empty() {
-            output.say(table(["constraint", ">multiplier"], duals.map(|dual| [dual.name.clone(), number(dual.value)])))?;
+            output.say(table(
+                ["constraint", ">multiplier"],
+                duals.map(|dual| [dual.name.clone(), number(dual.value)]),
+            ))?;
         }
         let left = n.saturating_sub(most) + outcome.duals.len().saturating_sub(most);
         if left > 0 {
@@ -230,7 +254,9 @@ impl Arguments {
 fn list(output: Output) -> Result<Verdict> {
     let methods = Method::value_variants().iter().filter_map(ValueEnum::to_possible_value);
     let rows: Vec<[String; 2]> = methods
-        .map(|value| [value.get_name().to_owned(), value.get_help().map(ToString::to_string).unwrap_or_default()])
+        .map(|value| {
+            [value.get_name().to_owned(), value.get_help().map(ToString::to_string).unwrap_or_default()]
+        })
         .collect();
     for [name, purpose] in &rows {
         output.object(&json!({ "name": name, "for": purpose }))?;
