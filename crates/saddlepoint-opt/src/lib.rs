@@ -28,6 +28,7 @@
 //! | [`optimizer`], [`schedule`] | what trains models |
 //! | [`divergence`] | what the constraint of a policy measures |
 //! | [`linalg`] | decompositions |
+//! | [`reproduce`] | papers whose claims are measured |
 
 pub mod divergence;
 pub mod dual;
@@ -39,6 +40,7 @@ pub mod outcome;
 pub mod prelude;
 pub mod problem;
 pub mod problems;
+pub mod reproduce;
 pub mod schedule;
 pub mod simd;
 pub mod solver;

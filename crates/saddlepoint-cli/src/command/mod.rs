@@ -13,6 +13,7 @@ mod report;
 mod reproduce;
 mod reward;
 mod score;
+mod solve;
 mod train;
 
 use anyhow::Result;
@@ -36,6 +37,7 @@ pub(crate) enum Command {
     Config(config::Arguments),
     Report(report::Arguments),
     Frontier(frontier::Arguments),
+    Solve(solve::Arguments),
     Reproduce(reproduce::Arguments),
     Bench(bench::Arguments),
 }
@@ -56,6 +58,7 @@ impl Command {
             Command::Config(arguments) => arguments.run(output),
             Command::Report(arguments) => arguments.run(output),
             Command::Frontier(arguments) => arguments.run(output),
+            Command::Solve(arguments) => arguments.run(output),
             Command::Reproduce(arguments) => arguments.run(output),
             Command::Bench(arguments) => arguments.run(output),
         }

@@ -12,4 +12,5 @@ mod prepare;
 mod reward;
 mod saddle;
 mod slow_resume;
+mod solve;
 mod train;
