@@ -63,7 +63,7 @@ pub(super) fn coupling<P: Bilevel + ?Sized>(problem: &P, x: &[f64], y: &[f64]) -
     let (mut most, mut unused) = (0.0_f64, vec![0.0; sizes.upper]);
     for _ in 0..ROUNDS {
         let image = derivative(y, &v, sizes.constraints, &mut |y: &[f64], g: &mut [f64]| {
-            problem.constraints(x, y, g)
+            problem.constraints(x, y, g);
         });
         let size = norm(&image);
         most = most.max(size);
@@ -73,7 +73,9 @@ pub(super) fn coupling<P: Bilevel + ?Sized>(problem: &P, x: &[f64], y: &[f64]) -
         if size == 0.0 || !size.is_finite() {
             break;
         }
-        v.iter_mut().for_each(|value| *value /= size);
+        for value in &mut v {
+            *value /= size;
+        }
     }
     most
 }
@@ -82,7 +84,9 @@ pub(super) fn coupling<P: Bilevel + ?Sized>(problem: &P, x: &[f64], y: &[f64]) -
 fn start(len: usize) -> Vec<f64> {
     let mut v: Vec<f64> = (0..len).map(|i| 1.0 + 0.5 * (i as f64 * 0.618_034).fract()).collect();
     let size = norm(&v);
-    v.iter_mut().for_each(|value| *value /= size);
+    for value in &mut v {
+        *value /= size;
+    }
     v
 }
 

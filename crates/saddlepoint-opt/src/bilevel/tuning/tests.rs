@@ -1,3 +1,4 @@
+use std::fmt::Write;
 use std::path::Path;
 
 use proptest::prelude::*;
@@ -14,7 +15,7 @@ fn examples() -> Examples {
     for i in 0..40 {
         let (a, b) = ((f64::from(i) * 0.7).sin(), (f64::from(i) * 1.3).cos());
         let label = if a + 0.5 * b + 0.3 * (f64::from(i) * 2.9).sin() > 0.1 { 1 } else { -1 };
-        text.push_str(&format!("{label} 1:{a} 2:{b}\n"));
+        writeln!(text, "{label} 1:{a} 2:{b}").expect("a string grows");
     }
     libsvm::parse(&text, Path::new("made")).expect("reads")
 }
@@ -40,17 +41,17 @@ fn derivatives_are_right<P: LowerCurvature>(problem: &P, x: &[f64], y: &[f64]) {
     };
     let grad = |upper: bool, w: &[f64]| {
         let (mut dx, mut dy) = (vec![0.0; n], vec![0.0; m]);
-        match upper {
-            true => problem.upper_grad(&w[..n], &w[n..], &mut dx, &mut dy),
-            false => problem.lower_grad(&w[..n], &w[n..], &mut dx, &mut dy),
+        if upper {
+            problem.upper_grad(&w[..n], &w[n..], &mut dx, &mut dy);
+        } else {
+            problem.lower_grad(&w[..n], &w[n..], &mut dx, &mut dy);
         }
         [dx, dy].concat()
     };
     let h = 1e-6;
     for upper in [true, false] {
-        let value = |w: &[f64]| match upper {
-            true => problem.upper(&w[..n], &w[n..]),
-            false => problem.lower(&w[..n], &w[n..]),
+        let value = |w: &[f64]| {
+            if upper { problem.upper(&w[..n], &w[n..]) } else { problem.lower(&w[..n], &w[n..]) }
         };
         let found = grad(upper, &w);
         for i in 0..n + m {
