@@ -18,7 +18,7 @@ use super::classifier::Classifier;
 use crate::data::{Pair, Tokenizer};
 use crate::engine::{Divergence, Policy, Reference, Setup, Storage};
 use crate::model::ModelFolder;
-use crate::trainer::{Drawn, Example, Sampling};
+use crate::trainer::{Asked, Drawn, Example, Sampling};
 use crate::{Error, Result};
 
 /// How large the model and its data are.
@@ -160,7 +160,8 @@ impl Reviews {
         sampling.room = ((BEGINNING + 2 * (LONGEST - 1)) * room, 2 * LONGEST * room);
         let drawn = sampling.draw(policy, &prompts, Seed::new(seed))?;
         let reward = drawn.iter().map(|each| self.reward(prompts[each.prompt], each)).sum::<f64>();
-        let measured = sampling.measure(policy, &prompts, &drawn, Divergence::ReverseKl)?;
+        let asked: Vec<_> = prompts.iter().map(|&ids| Asked { ids, reference: ids }).collect();
+        let measured = sampling.measure(policy, &asked, &drawn, Divergence::ReverseKl)?;
         Ok(Said { reward: reward / drawn.len() as f64, divergence: measured.mean })
     }
 

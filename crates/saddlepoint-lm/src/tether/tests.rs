@@ -152,7 +152,9 @@ fn a_penalty_is_added_to_a_method_without_beta_and_moved_in_one_with_it() {
     assert_eq!((out, tether.want().divergence), (Cotangent::default(), None));
 
     // Under a budget what β has above the method's own is a penalty as well.
-    let held = |beta| Tether::new(ruled(Gains { initial_beta: Some(beta), kp: 0.0, ki: 0.0, kd: 0.0, nu: 0.0 }), &*dpo(0.1));
+    let held = |beta| {
+        Tether::new(ruled(Gains { initial_beta: Some(beta), kp: 0.0, ki: 0.0, kd: 0.0, nu: 0.0 }), &*dpo(0.1))
+    };
     for (beta, weight) in [(0.5, 0.2), (0.1, 0.0)] {
         let tether = held(beta).expect("valid");
         let mut out = Cotangent::default();
