@@ -150,12 +150,11 @@ fn findings(seeds: usize, rows: usize, change: Change, observer: Observer) -> Re
     Ok(Findings { claims, figures })
 }
 
+/// Iterations and the logarithm of the residual.
+type Points = Vec<(f64, f64)>;
+
 /// Runs to the end; iterations, status, and the residual on the way.
-fn traced<P: Curved>(
-    solver: &SketchedNewton,
-    problem: &P,
-    x0: &[f64],
-) -> Result<(u64, Status, Vec<(f64, f64)>)> {
+fn traced<P: Curved>(solver: &SketchedNewton, problem: &P, x0: &[f64]) -> Result<(u64, Status, Points)> {
     let mut state = solver.init(problem, x0)?;
     let mut points = vec![(0.0, state.residual().log10())];
     let outcome = {
@@ -192,7 +191,9 @@ impl Data {
         let (mut examples, truth) = (normal(rows * features), normal(features));
         for row in examples.chunks_exact_mut(features) {
             let label = if dot(row, &truth) > 0.0 { 1.0 } else { -1.0 };
-            row.iter_mut().for_each(|x| *x *= label);
+            for x in row {
+                *x *= label;
+            }
         }
         // A point of the sphere satisfies them, so that they do not contradict it.
         let constraints = normal(LINEAR * features);
