@@ -52,7 +52,7 @@ impl Form {
 
     fn grad(&self, w: &[f64]) -> Vec<f64> {
         self.matrix
-            .chunks_exact(w.len())
+            .chunks_exact(w.len().max(1))
             .zip(&self.linear)
             .map(|(row, linear)| dot(row, w) + linear)
             .collect()

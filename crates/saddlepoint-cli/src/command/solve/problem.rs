@@ -22,6 +22,7 @@ use crate::output::{Output, duration, note, number, table, word};
 
 /// What can be typed.
 #[derive(Debug, Args)]
+#[group(skip)]
 pub(crate) struct Arguments {
     /// A problem: FILE.toml with formulas, or FILE.SIF of CUTEst
     #[arg(required_unless_present = "list")]
