@@ -21,7 +21,7 @@ use crate::output::{Output, number, table};
 #[derive(Debug, Args)]
 #[command(after_help = "Example: saddle reward recipe.toml --data completions.jsonl")]
 pub(crate) struct Arguments {
-    /// Recipe (TOML) with a table [reward]; the rest of it is not read
+    /// Recipe (TOML) with a reward table; the rest of it is not read
     recipe: PathBuf,
     /// JSONL or JSON of prompts and completions
     #[arg(long, value_name = "FILE")]

@@ -43,7 +43,7 @@ use crate::problem::Simple;
 use crate::solver::{Flow, Stop};
 use crate::{Error, Result};
 
-/// The method and its settings; see the [page](self).
+/// The method and its settings.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct F2sa {

@@ -37,7 +37,7 @@ use crate::outcome::Status;
 use crate::solver::{Flow, Stop};
 use crate::{Error, Result};
 
-/// The method and its settings; see the [page](self).
+/// The method and its settings.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Hypergradient {
