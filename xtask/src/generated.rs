@@ -10,7 +10,6 @@ use saddlepoint_core::reproduce::{Claim, Outcome};
 use saddlepoint_core::{atomic, config};
 use saddlepoint_lm::method::{self, Meta};
 use saddlepoint_lm::recipe::Recipe;
-use saddlepoint_lm::reproduce::{self, Reproduction};
 
 use crate::crates::rank;
 use crate::workspace::{Crate, Workspace};
@@ -92,8 +91,12 @@ fn methods_table() -> String {
 fn reproductions(measured: &str) -> Result<String> {
     let outcomes: Vec<Outcome> = measured.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
     let mut text = String::new();
-    for Reproduction { slug, title, paper, experiment, seeds, .. } in reproduce::LIST {
-        let outcome = outcomes.iter().find(|outcome| outcome.slug == *slug).with_context(|| {
+    let lm =
+        saddlepoint_lm::reproduce::LIST.iter().map(|r| (r.slug, r.title, r.paper, r.experiment, r.seeds));
+    let opt =
+        saddlepoint_opt::reproduce::LIST.iter().map(|r| (r.slug, r.title, r.paper, r.experiment, r.seeds));
+    for (slug, title, paper, experiment, seeds) in lm.chain(opt) {
+        let outcome = outcomes.iter().find(|outcome| outcome.slug == slug).with_context(|| {
             format!("has no line for {slug}: add the one that `saddle reproduce {slug} --json` prints")
         })?;
         let held = outcome.claims.iter().filter(|claim| claim.holds).count();

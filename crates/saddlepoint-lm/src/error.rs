@@ -47,6 +47,14 @@ pub enum Error {
         /// What to do.
         remedy: String,
     },
+    /// A reward cannot judge, and that is not to be skipped.
+    #[error("reward `{name}`: {problem}")]
+    Reward {
+        /// Its name in metrics.
+        name: String,
+        /// What happened and what to do.
+        problem: String,
+    },
     /// The run plumbing failed: a file could not be read or written, or a setting is wrong.
     #[error(transparent)]
     Core(#[from] saddlepoint_core::Error),

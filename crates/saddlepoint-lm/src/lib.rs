@@ -11,6 +11,7 @@ pub mod method;
 pub mod model;
 pub mod recipe;
 pub mod reproduce;
+pub mod reward;
 pub mod short_to_long;
 pub mod tether;
 pub mod trainer;

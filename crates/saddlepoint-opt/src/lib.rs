@@ -23,22 +23,28 @@
 //! | [`problem`] | problems stated by closures or by traits, sets with projections |
 //! | [`problems`] | problems given as text: CUTEst's |
 //! | [`solver`] | the solvers |
+//! | [`bilevel`] | problems whose constraint is another problem's solution, and their solvers |
 //! | [`outcome`], [`kkt`] | status, multipliers by name, residuals measured by code that no solver has a hand in |
 //! | [`dual`] | multipliers, for solvers and training loops alike |
 //! | [`optimizer`], [`schedule`] | what trains models |
 //! | [`divergence`] | what the constraint of a policy measures |
 //! | [`linalg`] | decompositions |
+//! | [`reproduce`] | papers whose claims are measured |
+//! | [`libsvm`] | examples from text files |
 
+pub mod bilevel;
 pub mod divergence;
 pub mod dual;
 mod error;
 pub mod kkt;
+pub mod libsvm;
 pub mod linalg;
 pub mod optimizer;
 pub mod outcome;
 pub mod prelude;
 pub mod problem;
 pub mod problems;
+pub mod reproduce;
 pub mod schedule;
 pub mod simd;
 pub mod solver;

@@ -11,7 +11,9 @@ mod methods;
 mod prepare;
 mod report;
 mod reproduce;
+mod reward;
 mod score;
+mod solve;
 mod train;
 
 use anyhow::Result;
@@ -27,6 +29,7 @@ pub(crate) enum Command {
     Generate(generate::Arguments),
     Score(score::Arguments),
     Eval(eval::Arguments),
+    Reward(reward::Arguments),
     Doctor(doctor::Arguments),
     Convert(convert::Arguments),
     Prepare(prepare::Arguments),
@@ -34,6 +37,7 @@ pub(crate) enum Command {
     Config(config::Arguments),
     Report(report::Arguments),
     Frontier(frontier::Arguments),
+    Solve(solve::Arguments),
     Reproduce(reproduce::Arguments),
     Bench(bench::Arguments),
 }
@@ -46,6 +50,7 @@ impl Command {
             Command::Generate(arguments) => arguments.run(output),
             Command::Score(arguments) => arguments.run(output),
             Command::Eval(arguments) => arguments.run(output),
+            Command::Reward(arguments) => arguments.run(output),
             Command::Doctor(arguments) => arguments.run(output),
             Command::Convert(arguments) => arguments.run(output),
             Command::Prepare(arguments) => arguments.run(output),
@@ -53,6 +58,7 @@ impl Command {
             Command::Config(arguments) => arguments.run(output),
             Command::Report(arguments) => arguments.run(output),
             Command::Frontier(arguments) => arguments.run(output),
+            Command::Solve(arguments) => arguments.run(output),
             Command::Reproduce(arguments) => arguments.run(output),
             Command::Bench(arguments) => arguments.run(output),
         }

@@ -8,8 +8,7 @@ use clap::Args;
 use saddlepoint_core::clock::Stopwatch;
 use saddlepoint_core::config::nearest;
 use saddlepoint_core::progress::Progress;
-use saddlepoint_core::reproduce::{Outcome, Setting};
-use saddlepoint_lm::reproduce::{self, Reproduction};
+use saddlepoint_core::reproduce::{Outcome, Reproduction, Setting};
 
 use crate::exit::{Usage, Verdict};
 use crate::output::{Output, duration, interval, note, number, place, table};
@@ -38,9 +37,13 @@ impl Arguments {
         let cache = cache()?;
         let mut verdict = Verdict::Done;
         for reproduction in chosen(&self.slug)? {
-            let seeds = self.seeds.map_or(reproduction.seeds, usize::from);
+            let seeds = self.seeds.map_or(reproduction.seeds(), usize::from);
             let setting = Setting { seeds, full: self.full, cache: cache.clone() };
-            if !one(reproduction, &setting, &self.output, output)? {
+            let held = match reproduction {
+                Listed::Opt(reproduction) => one(reproduction, &setting, &self.output, output)?,
+                Listed::Lm(reproduction) => one(reproduction, &setting, &self.output, output)?,
+            };
+            if !held {
                 verdict = Verdict::Missed;
             }
         }
@@ -48,15 +51,44 @@ impl Arguments {
     }
 }
 
-fn chosen(slug: &str) -> Result<Vec<&'static Reproduction>> {
-    let all = reproduce::LIST;
-    if slug == "all" {
-        return Ok(all.to_vec());
+/// A reproduction of one of the crates, each with errors of its own.
+#[derive(Debug, Clone, Copy)]
+enum Listed {
+    Opt(&'static saddlepoint_opt::reproduce::Reproduction),
+    Lm(&'static saddlepoint_lm::reproduce::Reproduction),
+}
+
+impl Listed {
+    fn slug(self) -> &'static str {
+        match self {
+            Listed::Opt(reproduction) => reproduction.slug,
+            Listed::Lm(reproduction) => reproduction.slug,
+        }
     }
-    if let Some(found) = all.iter().find(|reproduction| reproduction.slug == slug) {
+
+    fn seeds(self) -> usize {
+        match self {
+            Listed::Opt(reproduction) => reproduction.seeds,
+            Listed::Lm(reproduction) => reproduction.seeds,
+        }
+    }
+}
+
+/// Those of every crate.
+fn all() -> Vec<Listed> {
+    let lm = saddlepoint_lm::reproduce::LIST.iter().map(|reproduction| Listed::Lm(reproduction));
+    lm.chain(saddlepoint_opt::reproduce::LIST.iter().map(|reproduction| Listed::Opt(reproduction))).collect()
+}
+
+fn chosen(slug: &str) -> Result<Vec<Listed>> {
+    let all = all();
+    if slug == "all" {
+        return Ok(all);
+    }
+    if let Some(&found) = all.iter().find(|reproduction| reproduction.slug() == slug) {
         return Ok(vec![found]);
     }
-    let known = || all.iter().map(|reproduction| reproduction.slug);
+    let known = || all.iter().map(|reproduction| reproduction.slug());
     let meant = nearest(slug, known().chain(["all"])).map(|near| format!("; did you mean {near}?"));
     let list = known().collect::<Vec<_>>().join(", ");
     let problem =
@@ -65,13 +97,18 @@ fn chosen(slug: &str) -> Result<Vec<&'static Reproduction>> {
 }
 
 /// Runs it, prints the claims and writes the page; whether all claims hold.
-fn one(reproduction: &Reproduction, setting: &Setting, folder: &Path, output: Output) -> Result<bool> {
+fn one<E: Into<anyhow::Error>>(
+    reproduction: &Reproduction<E>,
+    setting: &Setting,
+    folder: &Path,
+    output: Output,
+) -> Result<bool> {
     let watch = Stopwatch::start();
     let findings = {
         let mut shown = Shown::new(reproduction.slug);
         let findings = (reproduction.run)(setting, &mut |done, total, what| shown.see(done, total, what));
         shown.finish();
-        findings?
+        findings.map_err(Into::into)?
     };
     let outcome = Outcome::new(reproduction.slug, findings.claims, watch.seconds());
     let about = About {
@@ -165,7 +202,7 @@ mod tests {
     use super::*;
 
     /// Claims that hold with the first setting only.
-    const FAKE: Reproduction = Reproduction {
+    const FAKE: Reproduction<saddlepoint_lm::Error> = Reproduction {
         slug: "fake",
         title: "A paper",
         paper: "nowhere",
@@ -205,8 +242,9 @@ mod tests {
 
     #[test]
     fn a_slug_is_found_and_a_slip_is_told() {
-        assert_eq!(chosen("all").expect("all").len(), reproduce::LIST.len());
-        assert_eq!(chosen("lion").expect("known")[0].slug, "lion");
+        assert_eq!(chosen("all").expect("all").len(), all().len());
+        assert_eq!(chosen("lion").expect("known")[0].slug(), "lion");
+        assert_eq!(chosen("sketched-newton").expect("known")[0].slug(), "sketched-newton");
         let message = chosen("loin").expect_err("refused").to_string();
         assert_eq!(message, "there is no reproduction loin; did you mean lion?");
         let message = chosen("perpetual-motion").expect_err("refused").to_string();

@@ -45,7 +45,7 @@ fn a_report_names_the_broken_line_of_a_run() {
 #[test]
 fn data_that_cannot_be_used_begins_no_run() {
     let place = place();
-    let columns = "{system?, conversations, chosen, rejected}, {input?, system?, history?, instruction, chosen, \
+    let columns = "{document, chunk, prompt, chosen, rejected}, {document, turns}, {system?, conversations, chosen, rejected}, {input?, system?, history?, instruction, chosen, \
                    rejected}, {prompt?, chosen, rejected}, {question, answer_matching_behavior, \
                    answer_not_matching_behavior}, {prompt, completion, label}, {messages, label}, {system?, \
                    conversations, kto_tag}, {prompt, completion}, {messages}, {system?, conversations}, {input?, \

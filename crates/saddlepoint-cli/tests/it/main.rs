@@ -9,6 +9,8 @@ mod machine_output;
 mod memory;
 mod model;
 mod prepare;
+mod reward;
 mod saddle;
 mod slow_resume;
+mod solve;
 mod train;

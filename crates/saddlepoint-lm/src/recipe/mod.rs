@@ -33,6 +33,7 @@ pub use model::{Family, FrozenDtype, ModelConfig, NewModel};
 pub use train::{OptimizerConfig, TrainConfig};
 
 use crate::method::{Method, MethodConfig};
+use crate::reward::{RewardConfig, Rewards};
 use crate::tether::TetherConfig;
 use crate::{Error, Result};
 
@@ -49,6 +50,9 @@ pub struct Recipe {
     /// How far the policy may go from its reference. Without it nothing holds the policy but the method itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tether: Option<TetherConfig>,
+    /// What completions are worth, for methods that learn from rewards.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reward: Option<RewardConfig>,
     /// How parameters are updated; `name` chooses the rule.
     pub optimizer: OptimizerConfig,
     /// How long, in what portions, and what is written where.
@@ -62,12 +66,26 @@ impl Recipe {
     /// # Errors
     /// The file is not a recipe, or a setting is outside its range or contradicts another.
     pub fn load(file: &Path, sets: &[String]) -> Result<Self> {
+        let recipe = Self::read(file, sets)?;
+        recipe.check()?;
+        Ok(recipe)
+    }
+
+    /// The rewards of a recipe, read as by [`load`](Self::load); the rest of it is not checked.
+    ///
+    /// # Errors
+    /// The file is not a recipe, has no `[reward]`, or a setting there is outside its range.
+    pub fn rewards(file: &Path, sets: &[String]) -> Result<Rewards> {
+        let reward = Self::read(file, sets)?.reward;
+        reward.ok_or_else(|| refused("reward", "is missing: name rewards in reward.reward_funcs"))?.build()
+    }
+
+    fn read(file: &Path, sets: &[String]) -> Result<Self> {
         let mut recipe: Recipe = config::load(Some(file), sets)?;
         let folder = file.parent().unwrap_or(Path::new(""));
         for path in recipe.paths() {
             *path = folder.join(&*path);
         }
-        recipe.check()?;
         Ok(recipe)
     }
 
@@ -98,6 +116,11 @@ impl Recipe {
             let problem = "is measured on held-out prompts: set data.eval_path or data.eval_fraction";
             return Err(refused("tether", problem));
         }
+        if let Some(reward) = &self.reward {
+            reward.build()?;
+            let problem = format!("has no use: {} learns from no rewards; remove it", method.meta().name);
+            return Err(refused("reward", problem));
+        }
         if self.train.load_best_model_at_end {
             if !held_out {
                 let problem = "needs an evaluation: set data.eval_path or data.eval_fraction";
@@ -114,7 +137,7 @@ impl Recipe {
     fn check_precomputing(&self, method: &dyn Method) -> Result<()> {
         let (name, want) = (method.meta().name, method.want());
         let moves = self.tether.as_ref().is_some_and(|tether| tether.reference.moves());
-        let added = self.tether.is_some() && method.beta().is_none();
+        let added = self.tether.as_ref().is_some_and(|t| t.budget.is_some() || method.beta().is_none());
         let problem = match () {
             () if moves => "contradicts tether.reference, which moves; remove one".to_owned(),
             () if want.divergence.is_some() => {
@@ -156,6 +179,7 @@ impl Recipe {
         .into_iter()
         .flatten()
         .chain(self.tether.iter_mut().flat_map(|tether| tether.reference.paths()))
+        .chain(self.reward.iter_mut().flat_map(RewardConfig::paths))
     }
 }
 

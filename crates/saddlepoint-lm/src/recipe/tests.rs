@@ -131,6 +131,11 @@ fn contradictions_are_refused() {
             format!("{SMALL}[method]\nname = \"dpo\"\nbeta = 0.0\n"),
             "method.beta: must be > 0, got 0 (default 0.1)",
         ),
+        (
+            format!("{SMALL}[reward]\nreward_funcs = [{{ name = \"exact_match\" }}]\n"),
+            "reward: has no use: sft learns from no rewards; remove it",
+        ),
+        (format!("{SMALL}[reward]\n"), "reward.reward_funcs: needs at least one reward"),
         (precomputed("sft", ""), "train.precompute_ref_log_probs: has no use: sft reads no reference"),
         (
             precomputed("tdpo", ""),
@@ -143,6 +148,10 @@ fn contradictions_are_refused() {
         (
             precomputed("simpo", "[tether]\nbeta = 0.1\n"),
             "train.precompute_ref_log_probs: has no use: the tether reads whole distributions of the reference for simpo",
+        ),
+        (
+            precomputed("dpo", "[tether]\nbudget = 2.0\n"),
+            "train.precompute_ref_log_probs: has no use: the tether reads whole distributions of the reference for dpo",
         ),
         (
             precomputed("dpo", "[tether]\nbeta = 0.1\nreference = { previous = 9 }\n"),
@@ -210,6 +219,26 @@ fn the_dual_of_a_tether_decides_its_keys() {
     let message = recipe("dual = \"hinge\"\n").expect_err("refused").to_string();
     let names = "\"nu_pi\", \"augmented_lagrangian\", \"squared_hinge\"";
     assert!(message.ends_with(&format!("tether.dual: must be one of {names}, got \"hinge\"")), "{message}");
+}
+
+#[test]
+fn the_name_of_a_reward_decides_its_keys() {
+    let told = |text: &str| refusal(&format!("{SMALL}[reward]\nreward_funcs = [{text}]\n"));
+    for (text, message) in [
+        (
+            "{ name = \"exact_match\", colum = \"x\" }",
+            "unknown key reward.reward_funcs[0].colum; did you mean reward.reward_funcs[0].column?",
+        ),
+        ("{ name = \"exact_mach\" }", "got \"exact_mach\"; did you mean \"exact_match\"?"),
+        ("{ weight = 1.0 }", "reward.reward_funcs[0].name"),
+        (
+            "{ name = \"get_soft_overlong_punishment\", soft_punish_cache = 3 }",
+            "reward.reward_funcs[0].max_completion_len",
+        ),
+    ] {
+        let told = told(text);
+        assert!(told.contains(message), "{told}");
+    }
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! Beyond reverse KL: DPO under other divergences (Wang et al. 2023, arXiv:2309.16240).
 
-use saddlepoint_core::reproduce::{Bound, Claim, Curve, Figure, Findings, Observer, Setting};
+use saddlepoint_core::reproduce::{Bound, Claim, Figure, Findings, Observer, Setting};
 use saddlepoint_opt::divergence::Divergence;
 
 use super::Reproduction;
-use super::preferences::{self, BETA, Size, height_at, reach};
+use super::preferences::{self, BETA, COURSE, Size, height_at, reach};
 use super::two_digits::{TwoDigits, accuracy, draws, entropy, expected_reward};
 use crate::Result;
 use crate::engine::Policy;
@@ -75,9 +75,14 @@ fn findings(setting: &Setting, size: &Size, make: Make, observer: Observer) -> R
         for (i, (_, kind, alpha)) in KINDS.into_iter().enumerate() {
             let done = seed * KINDS.len() as u64 + i as u64;
             observer(done, (setting.seeds * KINDS.len()) as u64, "training with each divergence");
-            runs.push(preferences::train(&task, size, &*make(kind, alpha)?, &pairs, |step, policy| {
-                look(&task, policy, &prompts, &before, step)
-            })?);
+            let mut learner = preferences::learner(preferences::start(&task, size)?)?;
+            runs.push(preferences::train(
+                &mut learner,
+                &*make(kind, alpha)?,
+                &pairs,
+                COURSE,
+                |step, policy| look(&task, policy, &prompts, &before, step),
+            )?);
         }
         seeds.push(runs);
     }
@@ -188,19 +193,8 @@ fn rank_correlation(a: &[f64], b: &[f64]) -> f64 {
 }
 
 fn figures(runs: &[Vec<Look>]) -> Vec<Figure> {
-    let figure = |title: &str, x: &str, point: fn(&Look) -> (f64, f64)| Figure {
-        title: format!("{title} (seed 0)"),
-        x: x.to_owned(),
-        curves: KINDS
-            .iter()
-            .zip(runs)
-            .map(|((name, ..), looks)| {
-                let mut points: Vec<_> = looks.iter().map(point).collect();
-                points.sort_by(|a, b| a.0.total_cmp(&b.0));
-                Curve { name: (*name).to_owned(), points }
-            })
-            .collect(),
-        limit: None,
+    let figure = |title: &str, x: &str, point: fn(&Look) -> (f64, f64)| {
+        preferences::figure(title, x, KINDS.map(|(name, ..)| name), runs, point)
     };
     vec![
         figure("Entropy of completions, nats", "steps", |look| (look.step as f64, look.entropy)),

@@ -4,10 +4,14 @@
 //! run it with a corrupted one and see a claim fail.
 
 mod base;
+mod classifier;
 mod f_dpo;
+mod hypo;
+mod implicit_reward;
 mod learner;
 mod lion;
 mod preferences;
+mod reviews;
 mod tdpo;
 mod two_digits;
 
@@ -19,7 +23,13 @@ use crate::Error;
 pub type Reproduction = reproduce::Reproduction<Error>;
 
 /// Every reproduction in this crate.
-pub const LIST: &[&Reproduction] = &[&f_dpo::REPRODUCTION, &lion::REPRODUCTION, &tdpo::REPRODUCTION];
+pub const LIST: &[&Reproduction] = &[
+    &f_dpo::REPRODUCTION,
+    &hypo::REPRODUCTION,
+    &implicit_reward::REPRODUCTION,
+    &lion::REPRODUCTION,
+    &tdpo::REPRODUCTION,
+];
 
 #[cfg(test)]
 mod tests {

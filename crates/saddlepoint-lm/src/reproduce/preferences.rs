@@ -1,9 +1,10 @@
 //! Training on pairs of the two-digit task, looked at on the way: the setting that papers on preference losses share.
 
+use saddlepoint_core::reproduce::{Curve, Figure};
 use saddlepoint_opt::optimizer::{AdamWConfig, OptimizerConfig};
 
 use super::learner::Learner;
-use super::two_digits::TwoDigits;
+use super::two_digits::{Shown, TwoDigits};
 use crate::Result;
 use crate::engine::Policy;
 use crate::method::Method;
@@ -32,19 +33,36 @@ pub(super) const TINY: Size = Size { width: 32, base_steps: 200, steps: 100, pro
 
 /// Strength of the pull to the reference.
 pub(super) const BETA: f64 = 0.1;
-/// Falls to 0, so that the end of a run does not depend on its last batches.
-const RATE: f64 = 2e-4;
 /// Pairs of a batch.
-const PAIRS: usize = 32;
-/// Evaluations of a run.
-const LOOKS: usize = 20;
+pub(super) const PAIRS: usize = 32;
+/// Most samples after a prompt, for methods that learn from samples.
+pub(super) const SAMPLES: usize = 2;
+/// How a policy is trained.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Course {
+    /// Largest learning rate. It falls to 0, so that the end of a run does not depend on its last batches.
+    pub(super) rate: f64,
+    /// Evaluations before the end, about.
+    pub(super) looks: usize,
+}
+
+/// On pairs of digits.
+pub(super) const COURSE: Course = Course { rate: 2e-4, looks: 20 };
 
 /// The model before the first step, with itself as the reference, for batches and evaluations of this size.
 ///
 /// # Errors
 /// As [`TwoDigits::policy`].
 pub(super) fn start(task: &TwoDigits, size: &Size) -> Result<Policy> {
-    task.policy(PAIRS, size.prompts)
+    task.policy(PAIRS, SAMPLES, size.prompts)
+}
+
+/// A policy with a new optimizer, AdamW.
+///
+/// # Errors
+/// As [`Learner::new`].
+pub(super) fn learner(policy: Policy) -> Result<Learner> {
+    Learner::new(policy, OptimizerConfig::Adamw(AdamWConfig::default()))
 }
 
 /// The pairs of a run, the same for every method.
@@ -52,31 +70,48 @@ pub(super) fn start(task: &TwoDigits, size: &Size) -> Result<Policy> {
 /// # Errors
 /// As [`TwoDigits::pairs`].
 pub(super) fn pairs(task: &TwoDigits, size: &Size, seed: u64) -> Result<Vec<Example>> {
-    task.pairs(PAIRS * size.steps, seed)
+    task.pairs(PAIRS * size.steps, Shown::All, seed)
 }
 
-/// Trains on the pairs once, with AdamW. What `look` sees after so many steps, from before the first to after the last.
+/// Trains on the pairs once. What `look` sees after so many steps, from before the first to after the last.
 ///
 /// # Errors
 /// As [`Learner::step`], or those of `look`.
 pub(super) fn train<L>(
-    task: &TwoDigits,
-    size: &Size,
+    learner: &mut Learner,
     method: &dyn Method,
     pairs: &[Example],
+    course: Course,
     mut look: impl FnMut(usize, &mut Policy) -> Result<L>,
 ) -> Result<Vec<L>> {
-    let mut learner = Learner::new(start(task, size)?, OptimizerConfig::Adamw(AdamWConfig::default()))?;
-    let mut looks = Vec::new();
+    let steps = pairs.len().div_ceil(PAIRS);
+    let mut seen = Vec::new();
     for (step, batch) in pairs.chunks(PAIRS).enumerate() {
-        if step.is_multiple_of(size.steps / LOOKS) {
-            looks.push(look(step, &mut learner.policy)?);
+        if step.is_multiple_of((steps / course.looks).max(1)) {
+            seen.push(look(step, &mut learner.policy)?);
         }
-        let (warm, left) = ((step + 1) as f64 / 20.0, 1.0 - step as f64 / size.steps as f64);
-        learner.step(method, &batch.iter().collect::<Vec<_>>(), RATE * warm.min(left))?;
+        let (warm, left) = ((step + 1) as f64 / 20.0, 1.0 - step as f64 / steps as f64);
+        learner.step(method, &batch.iter().collect::<Vec<_>>(), course.rate * warm.min(left))?;
     }
-    looks.push(look(size.steps, &mut learner.policy)?);
-    Ok(looks)
+    seen.push(look(steps, &mut learner.policy)?);
+    Ok(seen)
+}
+
+/// A curve for each run through a point for each look, from left to right.
+pub(super) fn figure<'a, L>(
+    title: &str,
+    x: &str,
+    names: impl IntoIterator<Item = &'a str>,
+    runs: &[Vec<L>],
+    point: fn(&L) -> (f64, f64),
+) -> Figure {
+    let curve = |(name, looks): (&str, &Vec<L>)| {
+        let mut points: Vec<_> = looks.iter().map(point).collect();
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        Curve { name: name.to_owned(), points }
+    };
+    let curves = names.into_iter().zip(runs).map(curve).collect();
+    Figure { title: format!("{title} (seed 0)"), x: x.to_owned(), curves, limit: None }
 }
 
 /// The height of a frontier where it first has gone as far as `x`, between the two points `(x, y)` around it.

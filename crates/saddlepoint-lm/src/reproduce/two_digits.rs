@@ -15,7 +15,7 @@ use serde_json::json;
 use super::base::Base;
 use crate::Result;
 use crate::data::generate::Task;
-use crate::data::{Pair, Tokenizer};
+use crate::data::{Pair, Supervised, Tokenizer};
 use crate::engine::{Divergence, Forest, Policy, Reference, Row, Setup, Storage, Want};
 use crate::model::ModelFolder;
 use crate::trainer::Example;
@@ -29,6 +29,8 @@ const SCALE: f64 = 3.0;
 const COMPLETIONS: usize = 100;
 /// Draws of two digits of a prompt.
 const DRAWS: usize = 16;
+/// Most tokens of a sample: two digits, the end, and one by which what does not end is seen.
+pub(super) const LONGEST: usize = 4;
 
 /// The model that draws evenly.
 fn base(width: usize, steps: usize) -> Base {
@@ -56,6 +58,15 @@ fn base(width: usize, steps: usize) -> Base {
         ("tokenizer_config.json", Task::Largest.tokenizer_config().to_string()),
     ];
     Base { recipe, files }
+}
+
+/// Which of the acceptable completions pairs are made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// All, as often as the model draws them.
+    All,
+    /// Two different places of the prompt in their order: at most 6 of the 16 draws, whatever their gold reward.
+    InOrder,
 }
 
 /// A completion as a method sees it: sums over its tokens, the end among them, in nats.
@@ -86,50 +97,87 @@ impl TwoDigits {
         Ok(Self { model, tokenizer, end })
     }
 
-    /// The model, with itself as the reference, for batches of up to `pairs` pairs and `prompts` prompts at once.
+    /// The model, with itself as a reference that [`Policy::follow`] moves, for batches of up to `pairs` pairs, with `samples`
+    /// samples of at most [`LONGEST`] tokens after the prompt of each, and `prompts` prompts at once.
     ///
     /// # Errors
     /// The weights cannot be read.
-    pub(super) fn policy(&self, pairs: usize, prompts: usize) -> Result<Policy> {
+    pub(super) fn policy(&self, pairs: usize, samples: usize, prompts: usize) -> Result<Policy> {
         let setup = Setup {
             lora: None,
             frozen: Storage::F32,
-            reference: Reference::Copy,
+            reference: Reference::Moving,
             recompute: false,
             // A pair has a prompt of eight tokens and two completions of three; a prompt ten beginnings of one, or four
             // of one and sixteen of two.
-            max_tokens: (12 * pairs).max(28 * prompts),
-            max_rows: (6 * pairs).max(110 * prompts),
+            max_tokens: ((12 + samples * (LONGEST - 1)) * pairs).max(28 * prompts),
+            max_rows: ((6 + samples * LONGEST) * pairs).max(110 * prompts),
         };
         let mut policy = Policy::new(self.model.shape.clone(), setup)?;
         policy.load(self.model.source())?;
         Ok(policy)
     }
 
+    /// The token that ends a completion.
+    pub(super) fn end(&self) -> u32 {
+        self.end
+    }
+
     /// Pairs of different acceptable completions of random prompts, labelled by the gold reward.
     ///
     /// # Errors
     /// The tokenizer fails.
-    pub(super) fn pairs(&self, count: usize, seed: u64) -> Result<Vec<Example>> {
+    pub(super) fn pairs(&self, count: usize, shown: Shown, seed: u64) -> Result<Vec<Example>> {
         let mut rng = Seed::new(seed).stream("reproduce/two-digits/pairs", &[]);
         let mut pairs = Vec::with_capacity(count);
         while pairs.len() < count {
             let digits = draw(&mut rng);
-            let [a, b] = [acceptable(digits, &mut rng), acceptable(digits, &mut rng)];
+            let [a, b] = std::array::from_fn(|_| match shown {
+                Shown::All => acceptable(digits, &mut rng),
+                Shown::InOrder => in_order(digits, &mut rng),
+            });
             if held_out(digits) || a == b {
                 continue;
             }
             let (chosen, rejected) = if rng.random::<f64>() < prefers(a, b) { (a, b) } else { (b, a) };
-            let ids = |completion| {
-                self.ids(&text(completion)).map(|mut ids| {
-                    ids.push(self.end);
-                    ids
-                })
-            };
-            let prompt = self.ids(&prompt(digits))?;
-            pairs.push(Example::Pair(Pair { prompt, chosen: ids(chosen)?, rejected: ids(rejected)? }));
+            let (chosen, rejected) = (self.completion(chosen)?, self.completion(rejected)?);
+            pairs.push(Example::Pair(Pair { prompt: self.ids(&prompt(digits))?, chosen, rejected }));
         }
         Ok(pairs)
+    }
+
+    /// What an expert says after random prompts, see [`expert`].
+    ///
+    /// # Errors
+    /// The tokenizer fails.
+    pub(super) fn demonstrations(&self, count: usize, seed: u64) -> Result<Vec<Example>> {
+        let mut rng = Seed::new(seed).stream("reproduce/two-digits/demonstrations", &[]);
+        let mut examples = Vec::with_capacity(count);
+        while examples.len() < count {
+            let digits = draw(&mut rng);
+            if held_out(digits) {
+                continue;
+            }
+            let mut left: f64 = rng.random();
+            let p = expert(digits);
+            let drawn = (0..COMPLETIONS).find(|&y| {
+                left -= p[y];
+                left < 0.0
+            });
+            // Rounding may leave a rest.
+            let completion = self.completion(drawn.unwrap_or(draws(digits)[0]))?;
+            let prompt = self.ids(&prompt(digits))?;
+            let supervised = [vec![false; prompt.len()], vec![true; completion.len()]].concat();
+            examples.push(Example::Supervised(Supervised { ids: [prompt, completion].concat(), supervised }));
+        }
+        Ok(examples)
+    }
+
+    /// The tokens of a completion, the end among them.
+    fn completion(&self, completion: usize) -> Result<Vec<u32>> {
+        let mut ids = self.ids(&text(completion))?;
+        ids.push(self.end);
+        Ok(ids)
     }
 
     /// Prompts that no pair has, of at least two different digits.
@@ -219,6 +267,11 @@ pub(super) fn expected_reward(digits: Digits, p: &[f64]) -> f64 {
     (0..COMPLETIONS).filter(|&y| is_acceptable(digits, y)).map(|y| p[y] * reward(y)).sum()
 }
 
+/// Probability of what is not acceptable.
+pub(super) fn unacceptable(digits: Digits, p: &[f64]) -> f64 {
+    1.0 - (0..COMPLETIONS).filter(|&y| is_acceptable(digits, y)).map(|y| p[y]).sum::<f64>()
+}
+
 /// Entropy of a distribution, nats.
 pub(super) fn entropy(p: &[f64]) -> f64 {
     p.iter().filter(|&&p| p > 0.0).map(|p| -p * p.ln()).sum()
@@ -227,6 +280,16 @@ pub(super) fn entropy(p: &[f64]) -> f64 {
 /// The completions that the corpus draws from, two digits of the prompt each, as often as they are drawn.
 pub(super) fn draws(digits: Digits) -> [usize; DRAWS] {
     std::array::from_fn(|draw| (10 * digits[draw / 4] + digits[draw % 4]) as usize)
+}
+
+/// The distribution of an expert's completions: the draws of the corpus, tilted by the exponential of the gold reward.
+pub(super) fn expert(digits: Digits) -> [f64; COMPLETIONS] {
+    let mut p = [0.0; COMPLETIONS];
+    for y in draws(digits) {
+        p[y] += reward(y).exp();
+    }
+    let sum: f64 = p.iter().sum();
+    p.map(|p| p / sum)
 }
 
 /// How often an implicit reward of each of the [`draws`] orders two of them as the gold reward does, where that has a
@@ -274,6 +337,13 @@ fn is_acceptable(digits: Digits, completion: usize) -> bool {
 
 fn draw(rng: &mut ChaCha8Rng) -> Digits {
     std::array::from_fn(|_| rng.random_range(0..10))
+}
+
+/// The digits of two different places of the prompt, in the order of the prompt.
+fn in_order(digits: Digits, rng: &mut ChaCha8Rng) -> usize {
+    let (a, b) = (rng.random_range(0..4), rng.random_range(0..3));
+    let (a, b) = if b < a { (b, a) } else { (a, b + 1) };
+    (10 * digits[a] + digits[b]) as usize
 }
 
 /// Two digits of the prompt, each drawn evenly.

@@ -71,7 +71,7 @@ pub struct Gains {
 
 impl Default for Gains {
     fn default() -> Self {
-        Self { initial_beta: None, kp: 1.0, ki: 0.1, kd: 2.0, nu: 0.3 }
+        Self { initial_beta: None, kp: 1.0, ki: 0.2, kd: 2.0, nu: 0.3 }
     }
 }
 

@@ -9,8 +9,10 @@
 //! # Form
 //! `beta`: a constant coefficient. `budget`: `D <= budget` with the multiplier of [`saddlepoint_opt::dual`],
 //! updated every `every` optimizer steps from a fresh measurement. Where the coefficient `β` acts depends on the
-//! method: one with its own β (DPO: `max E r − β KL` solved for the policy) gets this one; to any other, the
-//! term `β · D` is added, on the batch's own rows.
+//! method. One without its own β gets the term `β · D` on the batch's own rows. One with its own `β₀` (DPO: `max E r − β KL`
+//! solved for the policy) gets `β` in its place, and under a budget also the term `(β − β₀) · D`: a larger β alone asks for
+//! smaller margins, but draws nothing back where the loss has no finite optimum (DPO without `label_smoothing`), or where
+//! the divergence went elsewhere than into margins (f-DPO with Jensen-Shannon). A budget that does not bind adds nothing.
 //!
 //! # The controller
 //! This is `dual = "nu_pi"`; the other rules are in [`dual`]. With `e = u / (0.93 budget) − 1`, where `u` is what the
@@ -27,14 +29,12 @@
 //!   `d ln D = −2 d ln β`: an integral gain of 1/2 would correct an error at once, if the policy followed at once. It
 //!   needs some tens of steps (the momentum of the optimizer, the learning rate), and while it does, a controller
 //!   that only sees how far it is overshoots. The derivative part sees how fast it comes: with `kd = 2 kp` the
-//!   error is that of two measurements ahead. The integral is slow against that (`ki = kp/10`).
-//! - `D` starts at 0 and grows. With DPO nothing draws a policy back whose pairs are all fitted (the sigmoid is
-//!   saturated), so the budget has to be approached from below. Proportional and derivative part do this: they
+//!   error is that of two measurements ahead. The integral is slow against that (`ki = kp/5`).
+//! - `D` starts at 0 and grows, and what is learned beyond the budget has to be unlearned, so the budget is approached
+//!   from below. Proportional and derivative part do this: they
 //!   weaken β far below the budget and strengthen it on the way, before the budget is passed. `I` starts at
 //!   `ln 1.5/√budget`: a divergence of `D` nats goes with margins of about `2√D` nats, and the sigmoid saturates
 //!   where β times the margin is about 3. The integral corrects that guess.
-//! - `label_smoothing > 0` gives DPO a finite optimum `β · margin = ln((1 − ε)/ε)`, so that a higher β does draw
-//!   the policy back. It is recommended with a budget.
 //! - β never falls below the method's own: a budget that does not bind changes nothing.
 //!
 //! Under a budget, evaluations on held-out examples are made with the method's own β, not with the one that the
@@ -131,8 +131,8 @@ const AIM: f64 = 0.93;
 #[derive(Debug, Clone)]
 pub struct Tether {
     config: TetherConfig,
-    /// Whether the coefficient goes into the method instead of beside it.
-    own: bool,
+    /// The method's own coefficient, if it has one.
+    own: Option<f64>,
     /// Whether the policy starts as its reference, at a divergence of 0.
     together: bool,
     /// What the weight of the duals is added to.
@@ -161,17 +161,16 @@ impl Tether {
 
     fn starting(config: TetherConfig, method: &dyn Method, together: bool) -> Result<Self> {
         config.check()?;
-        let own = method.beta().is_some();
+        let own = method.beta();
         let mut tether = Self { own, together, base: 0.0, duals: None, config };
         if let Some(budget) = tether.config.budget {
-            let lower = method.beta();
-            let guess = lower.map_or(ADDED_BETA, |beta| beta.max(1.5 / budget.sqrt()));
+            let guess = own.map_or(ADDED_BETA, |beta| beta.max(1.5 / budget.sqrt()));
             let initial = tether.config.dual.initial_beta().unwrap_or(guess);
             let rule;
-            (rule, tether.base) = tether.config.dual.rule(lower, initial);
+            (rule, tether.base) = tether.config.dual.rule(own, initial);
             let refuse = |e: saddlepoint_opt::Error| match e {
                 saddlepoint_opt::Error::Setting { key: "initial", .. } => {
-                    let least = lower.unwrap_or_default();
+                    let least = own.unwrap_or_default();
                     setting("initial_beta", format!("must be at least method.beta = {least}, got {initial}"))
                 }
                 saddlepoint_opt::Error::Setting { key, problem } => setting(key, problem),
@@ -207,27 +206,32 @@ impl Tether {
 
     /// The coefficient for [`View::beta`]: only of a method that has its own.
     pub fn method_beta(&self) -> Option<f64> {
-        self.own.then(|| self.beta())
+        self.own.map(|_| self.beta())
     }
 
     /// The coefficient for [`View::beta`] in an evaluation: that of a penalty. What a budget moves would make
     /// evaluations after different steps differ by more than the policy, so there the method has its own.
     pub fn constant_beta(&self) -> Option<f64> {
-        self.config.beta.filter(|_| self.own)
+        self.config.beta.filter(|_| self.own.is_some())
+    }
+
+    /// Whether it adds a term of its own to the loss.
+    fn pulls(&self) -> bool {
+        self.own.is_none() || self.duals.is_some()
     }
 
     /// The statistics it reads of a training batch.
     pub fn want(&self) -> Want {
-        Want { divergence: (!self.own).then_some(self.config.divergence), ..Want::default() }
+        Want { divergence: self.pulls().then_some(self.config.divergence), ..Want::default() }
     }
 
-    /// For a method without its own beta: adds `β · D` of the batch's rows, a mean over sequences, to the
-    /// cotangent, and to `sums` the metric `tether/divergence_data` (nats a sequence).
+    /// Adds `β · D` of the batch's rows, a mean over sequences, to the cotangent (under a budget `(β − β₀) · D` where the
+    /// method has a β₀, which a penalty replaces), and to `sums` the metric `tether/divergence_data` (nats a sequence).
     pub fn penalize(&self, view: &View, out: &mut Cotangent, sums: &mut Sums) {
-        if self.own {
+        if !self.pulls() {
             return;
         }
-        let weight = self.beta() / view.norm.sequences as f64;
+        let weight = (self.beta() - self.own.unwrap_or(0.0)) / view.norm.sequences as f64;
         out.divergence.resize(view.stats.divergence.len(), 0.0);
         for row in view.sequences.iter().cloned().flatten() {
             out.divergence[row] += weight;

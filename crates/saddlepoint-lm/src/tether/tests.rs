@@ -103,7 +103,7 @@ fn bad_settings_are_refused() {
             "tether.prompts: must be at least 2, got 1 (default 32)",
         ),
         (ruled(Gains { kp: -1.0, ..Gains::default() }), "tether.kp: must be >= 0, got -1 (default 1)"),
-        (ruled(Gains { ki: f64::NAN, ..Gains::default() }), "tether.ki: must be >= 0, got NaN (default 0.1)"),
+        (ruled(Gains { ki: f64::NAN, ..Gains::default() }), "tether.ki: must be >= 0, got NaN (default 0.2)"),
         (ruled(Gains { nu: 1.0, ..Gains::default() }), "tether.nu: must be in [0, 1), got 1 (default 0.3)"),
         (
             ruled(Gains { initial_beta: Some(0.05), ..Gains::default() }),
@@ -150,6 +150,19 @@ fn a_penalty_is_added_to_a_method_without_beta_and_moved_in_one_with_it() {
     tether.penalize(&view, &mut out, &mut Sums::default());
     assert_eq!(tether.method_beta(), Some(0.4));
     assert_eq!((out, tether.want().divergence), (Cotangent::default(), None));
+
+    // Under a budget what β has above the method's own is a penalty as well.
+    let held = |beta| {
+        Tether::new(ruled(Gains { initial_beta: Some(beta), kp: 0.0, ki: 0.0, kd: 0.0, nu: 0.0 }), &*dpo(0.1))
+    };
+    for (beta, weight) in [(0.5, 0.2), (0.1, 0.0)] {
+        let tether = held(beta).expect("valid");
+        let mut out = Cotangent::default();
+        tether.penalize(&view, &mut out, &mut Sums::default());
+        assert!((tether.beta() - beta).abs() < 1e-15 && tether.method_beta() == Some(tether.beta()));
+        assert_eq!(tether.want().divergence, Some(Divergence::ReverseKl));
+        assert!(out.divergence.iter().all(|w| (w - weight).abs() < 1e-15), "{out:?}");
+    }
 }
 
 /// Sixteen prompts with six one-token answers each: a softmax policy with shared features, a uniform reference,

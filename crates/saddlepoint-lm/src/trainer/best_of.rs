@@ -17,6 +17,7 @@ use serde::Serialize;
 use super::example::Asked;
 use super::job::Job;
 use super::sampling::Sampling;
+use crate::data::generate::GenerateConfig;
 use crate::{Error, Result};
 
 /// The best of `n` samples, as a mean over prompts.
@@ -46,7 +47,7 @@ impl Job {
             let problem = "must be at least 1, got 0".to_owned();
             return Err(Error::Config { key: "samples".to_owned(), problem });
         }
-        let Some(task) = self.recipe.data.generate.as_ref().map(|generate| generate.task) else {
+        let Some(task) = self.recipe.data.generate.as_ref().and_then(GenerateConfig::rule) else {
             return Ok(None);
         };
         let policy = self.policy(self.setup(None))?;

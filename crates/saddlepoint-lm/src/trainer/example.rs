@@ -27,7 +27,7 @@ pub(crate) struct Asked<'a> {
 
 impl Example {
     /// The ids before anything is learned.
-    pub(super) fn prompt(&self) -> &[u32] {
+    pub(crate) fn prompt(&self) -> &[u32] {
         match self {
             Example::Supervised(s) => {
                 let first = s.supervised.iter().position(|&on| on).expect("something is supervised");
@@ -224,7 +224,7 @@ pub(crate) fn batch(examples: &[&Example]) -> Batch {
 
 /// Puts examples into one forest, and with them the samples drawn after the prompt of each (none, or those of every
 /// example). Completions hang below their prompt, and those with the same prompt below one.
-pub(super) fn with_samples(examples: &[&Example], drawn: &[Vec<Drawn>]) -> Batch {
+pub(crate) fn with_samples(examples: &[&Example], drawn: &[Vec<Drawn>]) -> Batch {
     let mut forest = Forest::default();
     let mut samples = vec![Completions::default(); drawn.len()];
     let mut sequences: Vec<Range<usize>> = Vec::with_capacity(2 * examples.len());

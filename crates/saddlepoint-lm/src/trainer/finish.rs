@@ -17,6 +17,7 @@ use super::setup::Run;
 use super::summary::{Evaluation, SampleSummary, Summary};
 use super::{Event, MODEL, Observer, SAMPLES, SUMMARY};
 use crate::Result;
+use crate::data::generate::GenerateConfig;
 use crate::tether::{Report, Verdict};
 
 /// The summary of a run that is complete.
@@ -135,7 +136,7 @@ pub(super) fn finish(run: &mut Run, observer: Observer) -> Result<Summary> {
 /// `samples.jsonl`, one prompt a line with its first sample, and the share of right samples before and after.
 fn compare(run: &Run, prompts: &[&[u32]], after: &[Drawn]) -> (String, (Option<f64>, Option<f64>)) {
     let codec = &run.job.codec;
-    let task = run.job.recipe.data.generate.as_ref().map(|generate| generate.task);
+    let task = run.job.recipe.data.generate.as_ref().and_then(GenerateConfig::rule);
     let texts: Vec<String> = prompts.iter().map(|ids| codec.tokenizer.decode(ids)).collect();
     let said = |drawn: &Drawn| codec.tokenizer.decode(&drawn.ids);
     let right =

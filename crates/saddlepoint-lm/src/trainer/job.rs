@@ -409,7 +409,7 @@ fn examples(recipe: &Recipe, codec: &Codec, input: Input) -> Result<(Part, Optio
             let lines = match input {
                 Input::Supervised => generate.corpus(split, seed),
                 Input::Pairs => generate.pairs(split, seed),
-                Input::LongPairs => generate.long_pairs(split, seed),
+                Input::LongPairs => generate.long_pairs(split, seed)?,
                 Input::Unpaired => generate.unpaired(split, seed),
             };
             let read = read_json(Path::new("data.generate"), lines.as_bytes(), &data.reading())?;

@@ -34,8 +34,9 @@ use saddlepoint_core::metrics::Metrics;
 use saddlepoint_core::run::RunDir;
 
 pub use best_of::BestOf;
-pub(crate) use example::{Example, batch};
+pub(crate) use example::{Asked, Example, batch, with_samples};
 pub use job::{Job, Part, codec, comparable};
+pub(crate) use sampling::{Drawn, Sampling};
 pub use summary::{Evaluation, SampleSummary, Summary};
 
 use crate::recipe::Recipe;

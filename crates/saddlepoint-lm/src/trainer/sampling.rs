@@ -15,26 +15,26 @@ use crate::tether::{Measurement, Sampled};
 
 /// What is sampled.
 #[derive(Debug, Clone)]
-pub(super) struct Sampling {
+pub(crate) struct Sampling {
     /// Samples a prompt.
-    pub(super) samples: usize,
+    pub(crate) samples: usize,
     /// Longest sample, in tokens.
-    pub(super) max_new_tokens: usize,
+    pub(crate) max_new_tokens: usize,
     /// Tokens that end a sample.
-    pub(super) stop: Vec<u32>,
+    pub(crate) stop: Vec<u32>,
     /// Tokens and predictions that one pass of the policy can take.
-    pub(super) room: (usize, usize),
+    pub(crate) room: (usize, usize),
 }
 
 /// One sample.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Drawn {
+pub(crate) struct Drawn {
     /// Index of its prompt.
-    pub(super) prompt: usize,
+    pub(crate) prompt: usize,
     /// Its tokens, the one that ended it included.
-    pub(super) ids: Vec<u32>,
+    pub(crate) ids: Vec<u32>,
     /// Whether it was cut at the length limit.
-    pub(super) cut: bool,
+    pub(crate) cut: bool,
 }
 
 impl Run<'_> {
@@ -60,7 +60,7 @@ pub(super) const MAX_BATCH: usize = 64;
 impl Sampling {
     /// Samples at temperature 1 from the whole vocabulary: only then do the samples have the distribution whose
     /// divergence is measured.
-    pub(super) fn draw(&self, policy: &Policy, prompts: &[&[u32]], seed: Seed) -> Result<Vec<Drawn>> {
+    pub(crate) fn draw(&self, policy: &Policy, prompts: &[&[u32]], seed: Seed) -> Result<Vec<Drawn>> {
         let config = GenerateConfig {
             max_new_tokens: self.max_new_tokens,
             stop_ids: self.stop.clone(),
@@ -81,7 +81,7 @@ impl Sampling {
     }
 
     /// The divergence of the policy from the reference along `drawn`.
-    pub(super) fn measure(
+    pub(crate) fn measure(
         &self,
         policy: &mut Policy,
         prompts: &[Asked<'_>],

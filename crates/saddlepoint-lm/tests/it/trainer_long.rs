@@ -63,9 +63,13 @@ fn pairs(same: bool) -> String {
 fn log_probabilities_of_short_prompts_computed_before_training_change_nothing() {
     let place = ready();
     let lora = "model.lora={ r = 2 }";
-    for (kind, sets) in
-        [("plain", &[][..]), ("theta", &[THETA][..]), ("lora", &[lora][..]), ("budget", &[TETHER, THETA][..])]
-    {
+    let penalty = "tether={ beta = 0.2, final_prompts = 8, max_completion_length = 4 }";
+    for (kind, sets) in [
+        ("plain", &[][..]),
+        ("theta", &[THETA][..]),
+        ("lora", &[lora][..]),
+        ("penalty", &[penalty, THETA][..]),
+    ] {
         let trained = |name: &str, stops: &[usize], more: &[&str]| {
             let name = format!("{kind}-{name}");
             let recipe = longpo(place.path(), &name, &[sets, more].concat());

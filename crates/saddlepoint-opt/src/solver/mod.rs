@@ -145,7 +145,7 @@ pub trait Solver<P: Judge + ?Sized> {
                 break Status::TimeLimit;
             }
             let flow = self.step(problem, state)?;
-            control.see(state);
+            control.see(state.iteration(), || state.measures());
             if let Flow::Stop(status) = flow {
                 break status;
             }
@@ -184,9 +184,10 @@ impl<'a> Control<'a> {
         self
     }
 
-    fn see(&mut self, state: &impl Iterate) {
+    /// Tells the watcher of a step, if there is one.
+    pub(crate) fn see(&mut self, iteration: u64, measures: impl FnOnce() -> Metrics) {
         if let Some(watch) = &mut self.watch {
-            watch(state.iteration(), &state.measures());
+            watch(iteration, &measures());
         }
     }
 }

@@ -1,5 +1,6 @@
-//! Golden values of the peers; the scripts that made them lie beside them.
+//! Golden values of the peers, whose scripts lie beside them, and every solver on every problem of its class.
 
+mod bilevel;
 mod conformance;
 mod golden;
 mod sif;

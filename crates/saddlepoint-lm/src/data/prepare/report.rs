@@ -73,7 +73,8 @@ pub struct PrepareReport {
     pub ends_added: usize,
     /// Pairs whose two completions are the same: kept, but nothing can be learned from them.
     pub identical: usize,
-    /// For each kept item the index of its record.
+    /// For each kept item the index of its record. Too long for whoever reads the counts, so it is not among them.
+    #[serde(skip)]
     pub kept: Vec<usize>,
 }
 

@@ -23,7 +23,8 @@
 //! | max_completion_length | | the run's | 1 to 2^24 | longest sample, tokens |
 //! | clip | | none | > 0 | bound of `abs(R)` in the gradient, nats |
 //!
-//! λ: the paper's values could not be verified; 0.01 lies inside the range 1e-4 to 1e-1 that is worth trying.
+//! λ: the paper's values could not be verified; 0.01 lies inside the range 1e-4 to 1e-1 that is worth trying, and is the best of
+//! those in `saddle reproduce hypo`.
 //!
 //! With a tether β is the tether's as for `dpo`: a budget moves β, and λ stays. Both pull to the same reference, β on the
 //! pairs and λ on the samples; the budget is about what the samples say, and a large λ may hold it with β at its least.
@@ -58,7 +59,7 @@ pub const META: Meta = Meta {
     input: Input::Pairs,
     paper: "arXiv:2406.01462",
     status: Status::Preview,
-    slug: None,
+    slug: Some("hypo"),
     summary: "DPO with the reverse KL on the policy's own samples",
     learning_rate: 1e-6,
 };

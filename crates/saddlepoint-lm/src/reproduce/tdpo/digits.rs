@@ -1,44 +1,13 @@
-//! TDPO: sequential KL, diversity and accuracy beside DPO's (Zeng et al. 2024, arXiv:2404.11999).
+//! On completions of two digits, where everything is a sum.
 
-use saddlepoint_core::reproduce::{Bound, Claim, Curve, Figure, Findings, Observer, Setting};
+use saddlepoint_core::reproduce::{Bound, Claim, Figure, Findings, Observer, Setting};
 use saddlepoint_opt::divergence::Divergence;
 
-use super::Reproduction;
-use super::preferences::{self, BETA, Size, height_at, reach};
-use super::two_digits::{TwoDigits, accuracy, entropy, expected_reward, over_pairs};
+use super::{Kind, Make};
 use crate::Result;
 use crate::engine::Policy;
-use crate::method::Method;
-use crate::method::dpo::{Dpo, DpoConfig};
-use crate::method::tdpo::{Tdpo, TdpoConfig, Variant};
-
-/// The paper.
-pub(super) const REPRODUCTION: Reproduction = Reproduction {
-    slug: "tdpo",
-    title: "Token-level direct preference optimization",
-    paper: "arXiv:2404.11999",
-    experiment: "A small decoder continues `4,9,2,7=` by two of the four digits, drawn evenly. Pairs of such completions are \
-                 labelled by a gold reward (a third of the sum of the two digits) through the model of Bradley and Terry. DPO, \
-                 TDPO1 and TDPO2 with four weights are trained on the same pairs once, with the same beta and the same \
-                 optimizer. The sequential forward KL K of the chosen (y⁺) and of the rejected (y⁻) completions, entropy, \
-                 divergence, expected gold reward and accuracy, by each method's own reward, are exact sums over all \
-                 completions and all pairs of held-out prompts.",
-    seeds: 5,
-    run,
-};
-
-fn run(setting: &Setting, observer: Observer) -> Result<Findings> {
-    findings(setting, Size::of(setting.full), &method, observer)
-}
-
-/// A loss of the comparison.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Kind {
-    Dpo,
-    Tdpo1,
-    /// With its weight α.
-    Tdpo2(f64),
-}
+use crate::reproduce::preferences::{self, COURSE, Size, height_at, reach};
+use crate::reproduce::two_digits::{TwoDigits, accuracy, entropy, expected_reward, over_pairs};
 
 const KINDS: [(&str, Kind); 6] = [
     ("DPO", Kind::Dpo),
@@ -56,18 +25,6 @@ const TDPO2: usize = 4;
 
 /// By how much the accuracy of TDPO2 may be below DPO's, points.
 const MARGIN: f64 = 2.0;
-
-/// Makes a method.
-type Make<'a> = &'a dyn Fn(Kind) -> Result<Box<dyn Method>>;
-
-fn method(kind: Kind) -> Result<Box<dyn Method>> {
-    let tdpo = |variant, alpha| Tdpo::new(TdpoConfig { beta: BETA, variant, alpha });
-    Ok(match kind {
-        Kind::Dpo => Box::new(Dpo::new(DpoConfig { beta: BETA, ..DpoConfig::default() })?),
-        Kind::Tdpo1 => Box::new(tdpo(Variant::Tdpo1, 1.0)?),
-        Kind::Tdpo2(alpha) => Box::new(tdpo(Variant::Tdpo2, alpha)?),
-    })
-}
 
 /// The policy after some steps, as means over held-out prompts.
 #[derive(Debug, Clone, Copy)]
@@ -87,7 +44,7 @@ struct Look {
     accuracy: f64,
 }
 
-fn findings(setting: &Setting, size: &Size, make: Make, observer: Observer) -> Result<Findings> {
+pub(super) fn findings(setting: &Setting, size: &Size, make: Make, observer: Observer) -> Result<Findings> {
     let task = TwoDigits::open(&setting.cache, size.width, size.base_steps, observer)?;
     let mut seeds = Vec::new();
     for seed in 0..setting.seeds as u64 {
@@ -98,7 +55,8 @@ fn findings(setting: &Setting, size: &Size, make: Make, observer: Observer) -> R
         for (i, (_, kind)) in KINDS.into_iter().enumerate() {
             let done = seed * KINDS.len() as u64 + i as u64;
             observer(done, (setting.seeds * KINDS.len()) as u64, "training with each loss");
-            runs.push(preferences::train(&task, size, &*make(kind)?, &pairs, |step, policy| {
+            let mut learner = preferences::learner(preferences::start(&task, size)?)?;
+            runs.push(preferences::train(&mut learner, &*make(kind)?, &pairs, COURSE, |step, policy| {
                 look(&task, policy, kind, &prompts, &before, step)
             })?);
         }
@@ -208,19 +166,8 @@ fn claims(seeds: &[Vec<Vec<Look>>]) -> Vec<Claim> {
 }
 
 fn figures(runs: &[Vec<Look>]) -> Vec<Figure> {
-    let figure = |title: &str, x: &str, point: fn(&Look) -> (f64, f64)| Figure {
-        title: format!("{title} (seed 0)"),
-        x: x.to_owned(),
-        curves: KINDS
-            .iter()
-            .zip(runs)
-            .map(|((name, _), looks)| {
-                let mut points: Vec<_> = looks.iter().map(point).collect();
-                points.sort_by(|a, b| a.0.total_cmp(&b.0));
-                Curve { name: (*name).to_owned(), points }
-            })
-            .collect(),
-        limit: None,
+    let figure = |title: &str, x: &str, point: fn(&Look) -> (f64, f64)| {
+        preferences::figure(title, x, KINDS.map(|(name, _)| name), runs, point)
     };
     vec![
         figure("Sequential KL of rejected completions, nats", "steps", |look| {
@@ -234,64 +181,10 @@ fn figures(runs: &[Vec<Look>]) -> Vec<Figure> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::method;
+    use super::super::tests::{leaking, turned};
     use super::*;
-    use crate::engine::{Cotangent, Stats, Want};
-    use crate::method::{Meta, Sums, View};
     use crate::reproduce::preferences::TINY;
-
-    /// TDPO2 that forgot the stop-gradient on the chosen completion's KL.
-    #[derive(Debug)]
-    struct Leaking {
-        tdpo2: Box<dyn Method>,
-        alpha: f64,
-    }
-
-    impl Method for Leaking {
-        fn meta(&self) -> &'static Meta {
-            self.tdpo2.meta()
-        }
-
-        fn want(&self) -> Want {
-            self.tdpo2.want()
-        }
-
-        fn loss(&self, view: &View, out: &mut Cotangent) -> Sums {
-            let sums = self.tdpo2.loss(view, out);
-            // D and α K have the same derivative in the margin, for both completions.
-            out.divergence = out.logp.iter().map(|cotangent| self.alpha * cotangent).collect();
-            sums
-        }
-    }
-
-    /// TDPO with the sign of δ turned: that of another sign of K.
-    #[derive(Debug)]
-    struct Turned(Box<dyn Method>);
-
-    impl Method for Turned {
-        fn meta(&self) -> &'static Meta {
-            self.0.meta()
-        }
-
-        fn want(&self) -> Want {
-            self.0.want()
-        }
-
-        fn loss(&self, view: &View, out: &mut Cotangent) -> Sums {
-            let negative = |values: &[f64]| values.iter().map(|value| -value).collect::<Vec<_>>();
-            let stats = Stats { divergence: negative(&view.stats.divergence), ..view.stats.clone() };
-            let sums = self.0.loss(&View { stats: &stats, ..*view }, out);
-            out.divergence = negative(&out.divergence);
-            sums
-        }
-    }
-
-    fn leaking(kind: Kind) -> Result<Box<dyn Method>> {
-        let tdpo2 = method(kind)?;
-        Ok(match kind {
-            Kind::Tdpo2(alpha) => Box::new(Leaking { tdpo2, alpha }),
-            Kind::Dpo | Kind::Tdpo1 => tdpo2,
-        })
-    }
 
     #[test]
     fn claims_fail_without_the_stop_gradient_and_with_the_other_sign() {
@@ -303,7 +196,7 @@ mod tests {
         };
         let real = measured(&method);
         let leaking = measured(&leaking);
-        let turned = measured(&|kind| Ok(Box::new(Turned(method(kind)?))));
+        let turned = measured(&turned);
 
         for part in ["K(y⁺) with TDPO2 with α = 0.1", "K(y⁻) with TDPO1"] {
             assert!(claim(&real, part).holds, "{real:?}");

@@ -1,0 +1,251 @@
+//! Hyperparameters and data cleaning as bilevel problems: from examples to a report.
+//!
+//! | problem | upper variable | lower level |
+//! |---|---|---|
+//! | [`Svm`] | log-weights of examples: one each, one a class or one for all | support vector machine with a squared hinge |
+//! | [`Ridge`] | log-penalties of features: one each or one for all | ridge regression |
+//!
+//! Cleaning data is the first with a weight an example: an example whose label contradicts what helps on held-out examples loses
+//! its weight.
+
+mod ridge;
+mod split;
+mod svm;
+#[cfg(test)]
+mod tests;
+
+pub use ridge::Ridge;
+pub use split::Split;
+pub use svm::{Hinge, Slack, Svm};
+
+use serde::{Deserialize, Serialize};
+
+use super::{F2sa, Hypergradient, LowerCurvature, LvHba, Outcome, PenaltyBilevel, Solver};
+use crate::libsvm::Examples;
+use crate::solver::{Control, Stop};
+use crate::{Error, Result};
+
+/// Limits of log-weights and log-penalties.
+const LIMITS: (f64, f64) = (-12.0, 6.0);
+
+/// Which solver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// [`LvHba`].
+    LvHba,
+    /// [`PenaltyBilevel`].
+    PenaltyBilevel,
+    /// [`F2sa`].
+    F2sa,
+    /// [`Hypergradient`] by implicit differentiation.
+    Implicit,
+    /// [`Hypergradient`] through unrolled steps.
+    Unrolled,
+}
+
+impl Method {
+    /// Every one with its name.
+    pub const ALL: [(&'static str, Method); 5] = [
+        ("lv-hba", Method::LvHba),
+        ("penalty-bilevel", Method::PenaltyBilevel),
+        ("f2sa", Method::F2sa),
+        ("implicit", Method::Implicit),
+        ("unrolled", Method::Unrolled),
+    ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Self::ALL.into_iter().find(|(_, method)| *method == self).expect("all are there").0
+    }
+
+    /// When it ends if nobody says: the default of its solver.
+    fn stop(self) -> Stop {
+        match self {
+            Method::LvHba => LvHba::default().stop,
+            Method::PenaltyBilevel => PenaltyBilevel::default().stop,
+            Method::F2sa => F2sa::default().stop,
+            Method::Implicit | Method::Unrolled => Hypergradient::default().stop,
+        }
+    }
+
+    /// Solves a problem whose lower level has no constraints, with the solver's defaults.
+    ///
+    /// # Errors
+    /// As the solver's.
+    pub fn solve<P: LowerCurvature + ?Sized>(
+        self,
+        problem: &P,
+        (x, y): (&[f64], &[f64]),
+        stop: Option<Stop>,
+        control: &mut Control,
+    ) -> Result<Outcome> {
+        let stop = stop.unwrap_or(self.stop());
+        match self {
+            Method::LvHba => run(&LvHba { stop, ..LvHba::default() }, problem, (x, y), control),
+            Method::PenaltyBilevel => {
+                run(&PenaltyBilevel { stop, ..PenaltyBilevel::default() }, problem, (x, y), control)
+            }
+            Method::F2sa => run(&F2sa { stop, ..F2sa::default() }, problem, (x, y), control),
+            Method::Implicit => {
+                run(&Hypergradient { stop, ..Hypergradient::default() }, problem, (x, y), control)
+            }
+            Method::Unrolled => {
+                run(&Hypergradient { stop, ..Hypergradient::unrolled(100) }, problem, (x, y), control)
+            }
+        }
+    }
+}
+
+fn run<P: LowerCurvature + ?Sized, S: Solver<P>>(
+    solver: &S,
+    problem: &P,
+    (x, y): (&[f64], &[f64]),
+    control: &mut Control,
+) -> Result<Outcome> {
+    solver.run(problem, &mut solver.init(problem, x, y)?, control)
+}
+
+/// Which examples share a weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Weights {
+    /// None.
+    Each,
+    /// Those of a class.
+    Class,
+    /// All: the usual `C`.
+    Shared,
+}
+
+impl Weights {
+    fn groups(self, examples: &Examples) -> Vec<usize> {
+        let group = |(i, label): (usize, &f64)| match self {
+            Weights::Each => i,
+            Weights::Class => usize::from(*label > 0.0),
+            Weights::Shared => 0,
+        };
+        examples.labels.iter().enumerate().map(group).collect()
+    }
+}
+
+/// How a model does on examples.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// Mean loss: that of the upper objective for a classifier, the squared error for a regression.
+    pub loss: f64,
+    /// Share of examples that are classified rightly; none for a regression.
+    pub accuracy: Option<f64>,
+}
+
+/// A model and its scores.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Scored {
+    /// One a feature.
+    pub w: Vec<f64>,
+    /// Intercept.
+    pub b: f64,
+    /// On the examples that chose the hyperparameters.
+    pub held_out: Score,
+    /// On those that neither trained nor chose; none where there are none.
+    pub test: Option<Score>,
+}
+
+/// Hyperparameters and what they are worth.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tuned {
+    /// The model trained with the hyperparameters of the start.
+    pub start: Scored,
+    /// The model that the method ended with.
+    pub model: Scored,
+    /// The model trained to the end with the hyperparameters that were found.
+    pub retrained: Scored,
+    /// What the solver found.
+    pub outcome: Outcome,
+}
+
+/// Chooses the weights of a support vector machine's examples, from a start of their logarithms.
+///
+/// # Errors
+/// As the solver's; the training examples must be of two classes ([`Split::classes`]).
+pub fn svm(
+    split: &Split,
+    weights: Weights,
+    start: f64,
+    method: Method,
+    stop: Option<Stop>,
+    control: &mut Control,
+) -> Result<Tuned> {
+    start_in_limits(start)?;
+    let problem = Svm::new(split.train.clone(), split.held_out.clone(), weights.groups(&split.train), LIMITS);
+    let score = |y: &[f64], examples: &Examples| {
+        let (loss, accuracy) = problem.score(examples, y);
+        Score { loss: loss / examples.len().max(1) as f64, accuracy: Some(accuracy) }
+    };
+    let hinge = Hinge(&problem);
+    let x = vec![start; problem.weights];
+    let y = super::diagnose(&hinge, &x, &vec![0.0; split.train.features + 1], &[]).1.y;
+    let outcome = if method == Method::LvHba {
+        let slack = Slack(&problem);
+        let solver = LvHba { stop: stop.unwrap_or(method.stop()), ..LvHba::default() };
+        let (lifted, multipliers) = slack.lift(&x, &y);
+        let mut state = solver.init(&slack, &x, &lifted)?;
+        (state.z, state.lambda) = (multipliers.clone(), multipliers);
+        solver.run(&slack, &mut state, control)?
+    } else {
+        method.solve(&hinge, (&x, &y), stop, control)?
+    };
+    Ok(Tuned::new(split, &y, outcome, score))
+}
+
+/// Chooses the penalties of a ridge regression, from a start of their logarithms.
+///
+/// # Errors
+/// As the solver's.
+pub fn ridge(
+    split: &Split,
+    shared: bool,
+    start: f64,
+    method: Method,
+    stop: Option<Stop>,
+    control: &mut Control,
+) -> Result<Tuned> {
+    start_in_limits(start)?;
+    let problem = Ridge::new(split.train.clone(), split.held_out.clone(), shared, LIMITS);
+    let score = |y: &[f64], examples: &Examples| Score { loss: problem.error(examples, y), accuracy: None };
+    let x = vec![start; if shared { 1 } else { split.train.features }];
+    let y = super::diagnose(&problem, &x, &vec![0.0; split.train.features + 1], &[]).1.y;
+    let outcome = method.solve(&problem, (&x, &y), stop, control)?;
+    Ok(Tuned::new(split, &y, outcome, score))
+}
+
+fn start_in_limits(start: f64) -> Result<()> {
+    if (LIMITS.0..=LIMITS.1).contains(&start) {
+        return Ok(());
+    }
+    let problem = format!("must be in [{}, {}], got {start}", LIMITS.0, LIMITS.1);
+    Err(Error::Setting { key: "start", problem })
+}
+
+impl Tuned {
+    fn new(
+        split: &Split,
+        start: &[f64],
+        outcome: Outcome,
+        score: impl Fn(&[f64], &Examples) -> Score,
+    ) -> Self {
+        let d = split.train.features;
+        let scored = |y: &[f64]| Scored {
+            w: y[..d].to_vec(),
+            b: y[d],
+            held_out: score(y, &split.held_out),
+            test: (!split.test.is_empty()).then(|| score(y, &split.test)),
+        };
+        Self {
+            start: scored(start),
+            model: scored(&outcome.y),
+            retrained: scored(&outcome.response.y),
+            outcome,
+        }
+    }
+}

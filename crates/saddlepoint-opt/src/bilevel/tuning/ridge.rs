@@ -1,0 +1,113 @@
+//! Penalties of ridge regression, chosen by the error on held-out examples.
+//!
+//! # Objective
+//! With log-penalties `c`, one a feature or one for all, and targets `t`
+//! ```text
+//! min_c  F = 1/(2 M) Σ_held-out (wᵀ z_j + b − t_j)²
+//! where  (w, b) minimises   1/(2 N) Σ_i (wᵀ z_i + b − t_i)² + ½ Σ_j exp(c_j) w_j²
+//! ```
+//! The intercept is not penalised.
+
+use crate::bilevel::{Bilevel, LowerCurvature, Sizes};
+use crate::libsvm::Examples;
+use crate::problem::{Bounds, Simple};
+
+/// Training and held-out examples.
+#[derive(Debug, Clone)]
+pub struct Ridge {
+    train: Examples,
+    held_out: Examples,
+    /// Whether all features share one penalty.
+    shared: bool,
+    bounds: Simple,
+}
+
+impl Ridge {
+    /// With limits of the log-penalties.
+    pub fn new(train: Examples, held_out: Examples, shared: bool, (least, most): (f64, f64)) -> Self {
+        assert_eq!(train.features, held_out.features, "the same features");
+        let penalties = if shared { 1 } else { train.features };
+        let bounds = Bounds::new(vec![least; penalties], vec![most; penalties]).into();
+        Self { train, held_out, shared, bounds }
+    }
+
+    /// Mean squared error on some examples.
+    pub fn error(&self, examples: &Examples, y: &[f64]) -> f64 {
+        let square = |i| self.residual(examples, i, y).powi(2);
+        (0..examples.len()).map(square).sum::<f64>() / examples.len().max(1) as f64
+    }
+
+    fn residual(&self, examples: &Examples, i: usize, y: &[f64]) -> f64 {
+        let d = self.train.features;
+        examples.dot(i, &y[..d]) + y[d] - examples.labels[i]
+    }
+
+    /// `out += Σ_i (a z_i, a)/N` with `a` of each example.
+    fn add_mean(&self, examples: &Examples, a: impl Fn(usize) -> f64, out: &mut [f64]) {
+        let (d, count) = (self.train.features, examples.len() as f64);
+        for i in 0..examples.len() {
+            let a = a(i) / count;
+            examples.add(i, a, &mut out[..d]);
+            out[d] += a;
+        }
+    }
+
+    fn penalty(&self, x: &[f64], j: usize) -> f64 {
+        x[if self.shared { 0 } else { j }].exp()
+    }
+}
+
+impl Bilevel for Ridge {
+    fn sizes(&self) -> Sizes {
+        let d = self.train.features;
+        Sizes { upper: if self.shared { 1 } else { d }, lower: d + 1, constraints: 0 }
+    }
+
+    fn upper(&self, _x: &[f64], y: &[f64]) -> f64 {
+        0.5 * self.error(&self.held_out, y)
+    }
+
+    fn upper_grad(&self, _x: &[f64], y: &[f64], dx: &mut [f64], dy: &mut [f64]) {
+        dx.fill(0.0);
+        dy.fill(0.0);
+        self.add_mean(&self.held_out, |i| self.residual(&self.held_out, i, y), dy);
+    }
+
+    fn lower(&self, x: &[f64], y: &[f64]) -> f64 {
+        let penalty = |j: usize| self.penalty(x, j) * y[j] * y[j];
+        0.5 * self.error(&self.train, y) + 0.5 * (0..self.train.features).map(penalty).sum::<f64>()
+    }
+
+    fn lower_grad(&self, x: &[f64], y: &[f64], dx: &mut [f64], dy: &mut [f64]) {
+        dx.fill(0.0);
+        dy.fill(0.0);
+        self.add_mean(&self.train, |i| self.residual(&self.train, i, y), dy);
+        for j in 0..self.train.features {
+            let pull = self.penalty(x, j) * y[j];
+            dy[j] += pull;
+            dx[if self.shared { 0 } else { j }] += 0.5 * pull * y[j];
+        }
+    }
+
+    fn upper_set(&self) -> &Simple {
+        &self.bounds
+    }
+}
+
+impl LowerCurvature for Ridge {
+    fn hess_yy(&self, x: &[f64], _y: &[f64], v: &[f64], out: &mut [f64]) {
+        let d = self.train.features;
+        out.fill(0.0);
+        self.add_mean(&self.train, |i| self.train.dot(i, &v[..d]) + v[d], out);
+        for j in 0..d {
+            out[j] += self.penalty(x, j) * v[j];
+        }
+    }
+
+    fn hess_xy(&self, x: &[f64], y: &[f64], v: &[f64], out: &mut [f64]) {
+        out.fill(0.0);
+        for j in 0..self.train.features {
+            out[if self.shared { 0 } else { j }] += self.penalty(x, j) * y[j] * v[j];
+        }
+    }
+}

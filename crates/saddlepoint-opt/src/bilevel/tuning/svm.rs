@@ -1,0 +1,304 @@
+//! Weights of the examples of a linear support vector machine, chosen by the loss on held-out examples.
+//!
+//! # Objective
+//! With log-weights `c`, margins `m_i = s_i (wᵀ z_i + b)` of labels `s_i = ±1`, and held-out margins `μ_j = m_j / |w|`
+//! ```text
+//! min_c  F = Σ_held-out leaky( 2 σ(−5 μ_j) − 1 )        leaky(t) = max(t, t/100),  σ the logistic function
+//! where  (w, b) minimises   ½ |w|² + ½ Σ_i exp(c_i) max(0, 1 − m_i)²
+//! ```
+//! `F` does not change with the length of `w`; it counts errors, smoothly. Examples may share a weight. Two forms of the same problem:
+//! [`Hinge`] as above; [`Slack`] with `ξ_i² ` in place of the hinge under `1 − ξ_i − m_i <= 0`, constraints that couple all examples.
+//!
+//! # Reference
+//! Yao et al. 2024 (arXiv:2401.16164), §5, with `N` weights; the loss is their program's.
+
+use crate::Result;
+use crate::bilevel::conjugate::conjugate_gradients;
+use crate::bilevel::{Bilevel, LowerCurvature, Sizes};
+use crate::libsvm::Examples;
+use crate::linalg::{add_scaled, dot, norm};
+use crate::problem::{Bounds, Simple};
+
+/// Slope of the leaky part.
+const LEAK: f64 = 0.01;
+
+/// Training and held-out examples with labels ±1.
+#[derive(Debug, Clone)]
+pub struct Svm {
+    pub(super) train: Examples,
+    pub(super) held_out: Examples,
+    /// Which weight each training example has.
+    pub(super) groups: Vec<usize>,
+    pub(super) bounds: Simple,
+    pub(super) weights: usize,
+}
+
+impl Svm {
+    /// With the weight of each training example by its number, and limits of the log-weights. Labels are ±1 and both data have the same
+    /// features: [`Split`](super::Split) makes them so.
+    pub fn new(train: Examples, held_out: Examples, groups: Vec<usize>, (least, most): (f64, f64)) -> Self {
+        assert_eq!(train.len(), groups.len(), "one group an example");
+        assert_eq!(train.features, held_out.features, "the same features");
+        let weights = groups.iter().max().map_or(0, |last| last + 1);
+        let bounds = Bounds::new(vec![least; weights], vec![most; weights]).into();
+        Self { train, held_out, groups, bounds, weights }
+    }
+
+    /// `wᵀ z_i + b` of an example.
+    pub fn decision(&self, examples: &Examples, i: usize, y: &[f64]) -> f64 {
+        decision(examples, i, y, self.train.features)
+    }
+
+    /// The upper objective on some examples, and the share of them that is classified rightly.
+    pub fn score(&self, examples: &Examples, y: &[f64]) -> (f64, f64) {
+        let d = self.train.features;
+        let length = norm(&y[..d]).max(f64::MIN_POSITIVE);
+        let margins = (0..examples.len()).map(|i| examples.labels[i] * decision(examples, i, y, d));
+        let (mut loss, mut right) = (0.0, 0_usize);
+        for margin in margins {
+            loss += leaky(margin / length).0;
+            right += usize::from(margin > 0.0);
+        }
+        (loss, right as f64 / examples.len().max(1) as f64)
+    }
+
+    fn upper_grad(&self, y: &[f64], dy: &mut [f64]) {
+        let d = self.train.features;
+        let length = norm(&y[..d]).max(f64::MIN_POSITIVE);
+        dy.fill(0.0);
+        let mut along = 0.0;
+        for i in 0..self.held_out.len() {
+            let label = self.held_out.labels[i];
+            let margin = label * decision(&self.held_out, i, y, d) / length;
+            let slope = leaky(margin).1 / length;
+            self.held_out.add(i, label * slope, &mut dy[..d]);
+            dy[d] += label * slope;
+            along += slope * margin;
+        }
+        // The margin is divided by the length of w.
+        add_scaled(&mut dy[..d], -along / length, &y[..d]);
+    }
+
+    /// `exp(c_i)` of an example.
+    fn weight(&self, x: &[f64], i: usize) -> f64 {
+        x[self.groups[i]].exp()
+    }
+
+    /// `1 − m_i` of a training example.
+    fn shortfall(&self, i: usize, y: &[f64]) -> f64 {
+        1.0 - self.train.labels[i] * decision(&self.train, i, y, self.train.features)
+    }
+}
+
+fn decision(examples: &Examples, i: usize, y: &[f64], features: usize) -> f64 {
+    examples.dot(i, &y[..features]) + y[features]
+}
+
+/// `leaky(2 σ(−5 μ) − 1)` and its derivative.
+fn leaky(margin: f64) -> (f64, f64) {
+    let sigma = 1.0 / (1.0 + (5.0 * margin).exp());
+    let value = 2.0 * sigma - 1.0;
+    let leak = if value > 0.0 { 1.0 } else { LEAK };
+    (leak * value, leak * -10.0 * sigma * (1.0 - sigma))
+}
+
+/// The form without constraints; the lower variable is `(w, b)`.
+#[derive(Debug, Clone, Copy)]
+pub struct Hinge<'a>(pub &'a Svm);
+
+impl Bilevel for Hinge<'_> {
+    fn sizes(&self) -> Sizes {
+        Sizes { upper: self.0.weights, lower: self.0.train.features + 1, constraints: 0 }
+    }
+
+    fn upper(&self, _x: &[f64], y: &[f64]) -> f64 {
+        self.0.score(&self.0.held_out, y).0
+    }
+
+    fn upper_grad(&self, _x: &[f64], y: &[f64], dx: &mut [f64], dy: &mut [f64]) {
+        dx.fill(0.0);
+        self.0.upper_grad(y, dy);
+    }
+
+    fn lower(&self, x: &[f64], y: &[f64]) -> f64 {
+        let w = &y[..self.0.train.features];
+        let loss = |i| self.0.weight(x, i) * self.0.shortfall(i, y).max(0.0).powi(2);
+        0.5 * dot(w, w) + 0.5 * (0..self.0.train.len()).map(loss).sum::<f64>()
+    }
+
+    fn lower_grad(&self, x: &[f64], y: &[f64], dx: &mut [f64], dy: &mut [f64]) {
+        let d = self.0.train.features;
+        dx.fill(0.0);
+        dy[..d].copy_from_slice(&y[..d]);
+        dy[d] = 0.0;
+        for i in 0..self.0.train.len() {
+            let shortfall = self.0.shortfall(i, y);
+            // Not a number goes on as such.
+            if shortfall <= 0.0 {
+                continue;
+            }
+            let weight = self.0.weight(x, i);
+            dx[self.0.groups[i]] += 0.5 * weight * shortfall * shortfall;
+            let pull = -weight * shortfall * self.0.train.labels[i];
+            self.0.train.add(i, pull, &mut dy[..d]);
+            dy[d] += pull;
+        }
+    }
+
+    fn upper_set(&self) -> &Simple {
+        &self.0.bounds
+    }
+}
+
+impl LowerCurvature for Hinge<'_> {
+    fn hess_yy(&self, x: &[f64], y: &[f64], v: &[f64], out: &mut [f64]) {
+        let d = self.0.train.features;
+        out[..d].copy_from_slice(&v[..d]);
+        out[d] = 0.0;
+        for i in (0..self.0.train.len()).filter(|&i| self.0.shortfall(i, y) > 0.0) {
+            let along = self.0.weight(x, i) * decision(&self.0.train, i, v, d);
+            self.0.train.add(i, along, &mut out[..d]);
+            out[d] += along;
+        }
+    }
+
+    fn hess_xy(&self, x: &[f64], y: &[f64], v: &[f64], out: &mut [f64]) {
+        out.fill(0.0);
+        for i in 0..self.0.train.len() {
+            let shortfall = self.0.shortfall(i, y);
+            if shortfall > 0.0 {
+                let along = self.0.train.labels[i] * decision(&self.0.train, i, v, self.0.train.features);
+                out[self.0.groups[i]] -= self.0.weight(x, i) * shortfall * along;
+            }
+        }
+    }
+}
+
+/// The form with constraints; the lower variable is `(w, b, ξ)`.
+#[derive(Debug, Clone, Copy)]
+pub struct Slack<'a>(pub &'a Svm);
+
+impl Slack<'_> {
+    /// `(w, b)` with the `ξ` and the multipliers that go with it.
+    pub fn lift(&self, x: &[f64], y: &[f64]) -> (Vec<f64>, Vec<f64>) {
+        let slack: Vec<f64> = (0..self.0.train.len()).map(|i| self.0.shortfall(i, y).max(0.0)).collect();
+        let multipliers = slack.iter().enumerate().map(|(i, slack)| self.0.weight(x, i) * slack).collect();
+        ([y, &slack].concat(), multipliers)
+    }
+}
+
+impl Bilevel for Slack<'_> {
+    fn sizes(&self) -> Sizes {
+        let examples = self.0.train.len();
+        Sizes { upper: self.0.weights, lower: self.0.train.features + 1 + examples, constraints: examples }
+    }
+
+    fn upper(&self, _x: &[f64], y: &[f64]) -> f64 {
+        self.0.score(&self.0.held_out, y).0
+    }
+
+    fn upper_grad(&self, _x: &[f64], y: &[f64], dx: &mut [f64], dy: &mut [f64]) {
+        let (model, slack) = dy.split_at_mut(self.0.train.features + 1);
+        dx.fill(0.0);
+        slack.fill(0.0);
+        self.0.upper_grad(y, model);
+    }
+
+    fn lower(&self, x: &[f64], y: &[f64]) -> f64 {
+        let d = self.0.train.features;
+        let loss = |(i, slack): (usize, &f64)| self.0.weight(x, i) * slack * slack;
+        0.5 * dot(&y[..d], &y[..d]) + 0.5 * y[d + 1..].iter().enumerate().map(loss).sum::<f64>()
+    }
+
+    fn lower_grad(&self, x: &[f64], y: &[f64], dx: &mut [f64], dy: &mut [f64]) {
+        let d = self.0.train.features;
+        dx.fill(0.0);
+        dy[..d].copy_from_slice(&y[..d]);
+        dy[d] = 0.0;
+        for (i, slack) in y[d + 1..].iter().enumerate() {
+            let weight = self.0.weight(x, i);
+            dx[self.0.groups[i]] += 0.5 * weight * slack * slack;
+            dy[d + 1 + i] = weight * slack;
+        }
+    }
+
+    fn constraints(&self, _x: &[f64], y: &[f64], g: &mut [f64]) {
+        let d = self.0.train.features;
+        for (i, g) in g.iter_mut().enumerate() {
+            *g = self.0.shortfall(i, y) - y[d + 1 + i];
+        }
+    }
+
+    fn vjp(&self, _x: &[f64], _y: &[f64], w: &[f64], _dx: &mut [f64], dy: &mut [f64]) {
+        let d = self.0.train.features;
+        for (i, w) in w.iter().enumerate().filter(|(_, w)| **w != 0.0) {
+            let pull = -w * self.0.train.labels[i];
+            self.0.train.add(i, pull, &mut dy[..d]);
+            dy[d] += pull;
+            dy[d + 1 + i] -= w;
+        }
+    }
+
+    fn upper_set(&self) -> &Simple {
+        &self.0.bounds
+    }
+
+    /// The nearest `ξ` to `ξ⁰` for given `v = (w, b)` is `max(ξ⁰, 1 − m)`, which leaves
+    /// ```text
+    /// min_v  ½ |v − v⁰|² + ½ Σ max(0, 1 − m_i(v) − ξ⁰_i)²
+    /// ```
+    /// a piecewise quadratic of `d + 1` variables: Newton's method with a line search, exact once the active set stands.
+    fn project(&self, x: &mut [f64], y: &mut [f64]) -> Result<()> {
+        self.0.bounds.prox(1.0, x);
+        let d = self.0.train.features;
+        let (model, slack) = y.split_at_mut(d + 1);
+        let start = model.to_vec();
+        let excess = |v: &[f64]| -> Vec<f64> {
+            slack.iter().enumerate().map(|(i, slack)| (self.0.shortfall(i, v) - slack).max(0.0)).collect()
+        };
+        let cost = |v: &[f64], excess: &[f64]| {
+            let away: f64 = v.iter().zip(&start).map(|(v, start)| (v - start).powi(2)).sum();
+            0.5 * (away + dot(excess, excess))
+        };
+        let (mut v, mut over) = (start.clone(), excess(&start));
+        for _ in 0..NEWTON_STEPS {
+            // Minus the gradient.
+            let mut down: Vec<f64> = start.iter().zip(&v).map(|(start, v)| start - v).collect();
+            for (i, over) in over.iter().enumerate().filter(|(_, over)| **over > 0.0) {
+                let pull = over * self.0.train.labels[i];
+                self.0.train.add(i, pull, &mut down[..d]);
+                down[d] += pull;
+            }
+            if norm(&down) <= 1e-13 * (1.0 + norm(&start) + norm(&over)) {
+                break;
+            }
+            let step = conjugate_gradients(&down, 1e-14, |u, out| {
+                out.copy_from_slice(u);
+                for i in (0..over.len()).filter(|&i| over[i] > 0.0) {
+                    let along = decision(&self.0.train, i, u, d);
+                    self.0.train.add(i, along, &mut out[..d]);
+                    out[d] += along;
+                }
+            });
+            let (here, slope) = (cost(&v, &over), dot(&down, &step));
+            let mut length = 1.0;
+            let (next, then) = loop {
+                let mut next = v.clone();
+                add_scaled(&mut next, length, &step);
+                let then = excess(&next);
+                // At the end the gain is below rounding.
+                if cost(&next, &then) <= here - 1e-4 * length * slope + 1e-14 * here || length < 1e-8 {
+                    break (next, then);
+                }
+                length *= 0.5;
+            };
+            (v, over) = (next, then);
+        }
+        model.copy_from_slice(&v);
+        slack.iter_mut().zip(&over).for_each(|(slack, over)| *slack += over);
+        Ok(())
+    }
+}
+
+/// Enough for any active set that was met: some ten are usual.
+const NEWTON_STEPS: usize = 100;
