@@ -12,6 +12,7 @@ order, SHD after the threshold 0.3. Exit code 1 if a ratio of times (the median 
 import argparse
 import contextlib
 import importlib
+import importlib.util
 import io
 import json
 import subprocess
@@ -24,15 +25,19 @@ from pathlib import Path
 
 def peer(code: Path):
     """The peer's modules; its files import each other by names of other case."""
-    if importlib.util.find_spec("torch") is None:
-        torch = types.ModuleType("torch")
-        torch.nn = types.ModuleType("torch.nn")
-        sys.modules |= {"torch": torch, "torch.nn": torch.nn}
     if not (code / "Topo_linear.py").exists():
         sys.exit(f"{code}: not there; --code must be a checkout of Duntrain/TOPO")
+    stand_in = importlib.util.find_spec("torch") is None
+    if stand_in:
+        sys.modules["torch"] = types.ModuleType("torch")
+        sys.modules["torch"].Tensor = type("Tensor", (), {})
     sys.path.insert(0, str(code))
     sys.modules["topo_utils"] = importlib.import_module("Topo_utils")
-    return importlib.import_module("Topo_linear"), importlib.import_module("utils")
+    modules = importlib.import_module("Topo_linear"), importlib.import_module("utils")
+    if stand_in:
+        # Other libraries ask whether there is one.
+        del sys.modules["torch"]
+    return modules
 
 
 def sizes(d: int) -> tuple[int, int]:

@@ -280,7 +280,7 @@ mod tests {
         let labels = linear(&w, 20_000, Noise::Logistic, 1).expect("samples");
         let share = |given: f64| {
             let pairs = labels.columns()[0].iter().zip(&labels.columns()[1]);
-            let of: Vec<f64> = pairs.filter(|(x, _)| x.total_cmp(&&given).is_eq()).map(|(_, y)| *y).collect();
+            let of: Vec<f64> = pairs.filter(|(x, _)| x.total_cmp(&given).is_eq()).map(|(_, y)| *y).collect();
             of.iter().sum::<f64>() / of.len() as f64
         };
         assert_close!([share(0.0), share(1.0)], [0.5, 1.0 / (1.0 + (-2.0_f64).exp())], atol = 0.02);
