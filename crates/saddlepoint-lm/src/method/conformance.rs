@@ -281,8 +281,11 @@ fn losses_and_metrics_agree_with_the_peer() {
             let judged: Vec<Judged> = case
                 .old_logp
                 .iter()
-                .zip(&advantages)
-                .map(|(old_logp, &advantage)| Judged { old_logp, advantage, reward: None, group: 0 })
+                .enumerate()
+                .map(|(i, old_logp)| {
+                    let (advantage, reward) = (advantages[i], case.rewards[i]);
+                    Judged { old_logp, advantage, reward, group: i / case.each }
+                })
                 .collect();
             let rollout = method.on_policy().map(|_| {
                 let learned = judged.iter().filter(|judged| judged.advantage.is_some());

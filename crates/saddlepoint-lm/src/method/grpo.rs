@@ -194,7 +194,7 @@ impl Method for Grpo {
     }
 
     fn on_policy(&self) -> Option<OnPolicy> {
-        Some(OnPolicy { num_generations: 8, fewest: 2, corrects: true, kl_in_reward: false })
+        Some(OnPolicy { num_generations: 8, fewest: 2, corrects: true, kl_in_reward: false, whole_groups: false })
     }
 
     fn advantages(&self, rewarded: &Rewarded) -> Vec<Option<f64>> {

@@ -8,6 +8,7 @@
 
 pub mod advantage;
 mod clipped;
+pub mod disco;
 pub mod dpo;
 pub mod f_dpo;
 pub mod grpo;
@@ -217,6 +218,7 @@ methods! {
     Reinforce = reinforce::ReinforceConfig;
     Rloo = rloo::RlooConfig;
     Grpo = grpo::GrpoConfig;
+    Disco = disco::DiscoConfig;
 }
 
 impl Default for MethodConfig {

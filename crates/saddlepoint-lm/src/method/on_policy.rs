@@ -15,6 +15,8 @@ pub struct OnPolicy {
     pub corrects: bool,
     /// Whether it takes the reverse KL of a completion from its reward, so that [`Rewarded::kl`] is to be there.
     pub kl_in_reward: bool,
+    /// Whether it compares the completions of a prompt with each other, so that they have to be in one pass.
+    pub whole_groups: bool,
 }
 
 /// The rewards of a round: everything that was sampled by the same weights.

@@ -100,7 +100,8 @@ impl Method for Reinforce {
     fn on_policy(&self) -> Option<OnPolicy> {
         let group = self.config.baseline == Baseline::Group;
         let kl_in_reward = self.config.beta > 0.0;
-        Some(OnPolicy { num_generations: 8, fewest: if group { 2 } else { 1 }, corrects: false, kl_in_reward })
+        let fewest = if group { 2 } else { 1 };
+        Some(OnPolicy { num_generations: 8, fewest, corrects: false, kl_in_reward, whole_groups: false })
     }
 
     fn advantages(&self, rewarded: &Rewarded) -> Vec<Option<f64>> {

@@ -102,7 +102,7 @@ impl Method for Rloo {
 
     fn on_policy(&self) -> Option<OnPolicy> {
         let kl_in_reward = self.config.beta > 0.0;
-        Some(OnPolicy { num_generations: 2, fewest: 2, corrects: true, kl_in_reward })
+        Some(OnPolicy { num_generations: 2, fewest: 2, corrects: true, kl_in_reward, whole_groups: false })
     }
 
     fn advantages(&self, rewarded: &Rewarded) -> Vec<Option<f64>> {

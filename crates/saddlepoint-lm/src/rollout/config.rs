@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::FilterConfig;
 use crate::{Error, Result};
 
 /// How completions are sampled that a method learns from; TRL's names.
@@ -10,7 +11,7 @@ use crate::{Error, Result};
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("default" = RolloutConfig::default()))]
 pub struct RolloutConfig {
-    /// Completions a prompt. Without it the method's default: grpo and reinforce 8, rloo 2.
+    /// Completions a prompt. Without it the method's default: grpo, disco and reinforce 8, rloo 2.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub num_generations: Option<usize>,
     /// Logits are divided by it, > 0, in sampling and in training.
@@ -33,6 +34,9 @@ pub struct RolloutConfig {
     /// `train.gradient_accumulation_steps`: a round is a step.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steps_per_generation: Option<usize>,
+    /// Which prompts make up a round, by how often they are answered right. Without it all that are sampled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter: Option<FilterConfig>,
 }
 
 impl Default for RolloutConfig {
@@ -47,6 +51,7 @@ impl Default for RolloutConfig {
             mask_truncated_completions: false,
             num_iterations: 1,
             steps_per_generation: None,
+            filter: None,
         }
     }
 }

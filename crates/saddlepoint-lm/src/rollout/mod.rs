@@ -6,10 +6,12 @@
 
 mod config;
 mod draw;
+pub mod filter;
 mod plan;
 mod round;
 
 pub use config::RolloutConfig;
 pub use draw::{Completion, Drawing};
+pub use filter::FilterConfig;
 pub use plan::{Place, Plan};
 pub use round::{Pass, Round};

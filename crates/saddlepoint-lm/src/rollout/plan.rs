@@ -65,6 +65,16 @@ impl Plan {
             );
             return Err(refused("num_generations", problem));
         }
+        if let Some(filter) = &config.filter {
+            filter.check(num_generations)?;
+        }
+        if needs.whole_groups && !a_pass.is_multiple_of(num_generations) {
+            let problem = format!(
+                "{num_generations} completions a prompt do not divide a pass of train.per_device_train_batch_size = \
+                 {a_pass}: `{method}` compares all of them; choose numbers that do"
+            );
+            return Err(refused("num_generations", problem));
+        }
         if !needs.corrects && plan.steps * plan.iterations > 1 {
             let key = if plan.iterations > 1 { "num_iterations" } else { "steps_per_generation" };
             let problem = format!("`{method}` needs new samples in every step: it does not correct for older ones; remove it");
@@ -111,7 +121,13 @@ impl Plan {
 mod tests {
     use super::*;
 
-    const NEEDS: OnPolicy = OnPolicy { num_generations: 8, fewest: 2, corrects: true, kl_in_reward: false };
+    const NEEDS: OnPolicy = OnPolicy {
+        num_generations: 8,
+        fewest: 2,
+        corrects: true,
+        kl_in_reward: false,
+        whole_groups: false,
+    };
 
     fn train(size: usize, accumulated: usize) -> TrainConfig {
         TrainConfig {
@@ -171,6 +187,12 @@ mod tests {
             told(RolloutConfig { steps_per_generation: Some(3), ..default() }, &train(8, 2), &NEEDS),
             "rollout.steps_per_generation: must be a multiple of train.gradient_accumulation_steps = 2, got 3: a \
              round is divided into whole optimizer steps"
+        );
+        let whole = OnPolicy { whole_groups: true, ..NEEDS };
+        assert_eq!(
+            told(RolloutConfig { num_generations: Some(8), ..default() }, &train(4, 2), &whole),
+            "rollout.num_generations: 8 completions a prompt do not divide a pass of \
+             train.per_device_train_batch_size = 4: `rloo` compares all of them; choose numbers that do"
         );
         let new = OnPolicy { corrects: false, ..NEEDS };
         assert_eq!(

@@ -52,6 +52,28 @@ impl Round {
         learned.map(|i| self.completions[i].ids.len()).sum()
     }
 
+    /// Adds prompts with their completions, about which nothing else is known yet.
+    pub fn extend(&mut self, examples: Vec<usize>, completions: Vec<Completion>) {
+        self.examples.extend(examples);
+        self.completions.extend(completions);
+    }
+
+    /// The completions of these prompts alone.
+    pub fn cases(&self, prompts: &[usize]) -> Vec<usize> {
+        let each = self.each();
+        prompts.iter().flat_map(|&prompt| prompt * each..(prompt + 1) * each).collect()
+    }
+
+    /// A round of these prompts alone.
+    #[must_use]
+    pub fn only(&self, prompts: &[usize]) -> Self {
+        Self {
+            examples: prompts.iter().map(|&prompt| self.examples[prompt]).collect(),
+            completions: self.cases(prompts).into_iter().map(|i| self.completions[i].clone()).collect(),
+            ..Self::default()
+        }
+    }
+
     /// Puts completions below the prompts that `prompt` gives for their examples.
     pub fn pass<'p>(&self, part: Range<usize>, prompt: impl Fn(usize) -> &'p [u32]) -> Pass<'_> {
         let mut pass = Pass { forest: Forest::default(), sequences: Vec::new(), judged: Vec::new() };
@@ -130,6 +152,16 @@ mod tests {
             (1, Some(-0.5))
         ]);
         assert_eq!((round.learned_tokens(0..4), round.groups()), (5, vec![0..2, 2..4]));
+    }
+
+    #[test]
+    fn a_round_of_some_prompts_has_their_completions() {
+        let round = round();
+        let second = round.only(&[1]);
+        assert_eq!((&second.examples[..], &second.completions[..]), (&[3][..], &round.completions[2..]));
+        let mut both = round.only(&[0]);
+        both.extend(second.examples, second.completions);
+        assert_eq!((both.examples, both.completions), (round.examples, round.completions));
     }
 
     #[test]

@@ -142,6 +142,11 @@ impl Job {
     /// Checks that rewards find their columns and that completions have room.
     fn check_rewarded(&self) -> Result<()> {
         let (Some(rewards), rollout) = (&self.rewards, self.rollout()) else { return Ok(()) };
+        let asked = rollout.filter.and_then(|filter| filter.reward);
+        if let Some(name) = asked.filter(|name| !rewards.names().contains(&name.as_str())) {
+            let problem = format!("there is no reward `{name}`; there are {}", rewards.names().join(", "));
+            return Err(Error::Config { key: "rollout.filter.reward".to_owned(), problem });
+        }
         let parts = || self.eval.iter().chain([&self.train]);
         for part in parts() {
             rewards.check_columns(part.examples.iter().filter_map(Example::posed).map(|posed| &*posed.columns))?;

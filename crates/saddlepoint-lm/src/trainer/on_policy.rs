@@ -16,7 +16,8 @@ use crate::engine::{Cotangent, Policy, Stats, Want};
 use crate::method::{Norm, Rewarded, Sums, View};
 use crate::reward::aggregate::Aggregation;
 use crate::reward::{Case, Rewards, Scores};
-use crate::rollout::{Completion, Drawing, Pass, Plan, Round};
+use crate::rollout::filter::chosen;
+use crate::rollout::{Completion, Drawing, FilterConfig, Pass, Plan, Round};
 use crate::{Error, Result};
 
 /// Passes of the optimizer step that is due, which leave its gradients in the policy. Samples a round where none waits.
@@ -137,17 +138,11 @@ impl Apart {
 /// Samples and judges the round that starts with the step that is due, and writes down what came out.
 fn sample(run: &mut Run, plan: &Plan, observer: Observer) -> Result<(Round, Means)> {
     let job = run.job;
-    let number = plan.place(run.state.step).round;
-    let examples = run.order.stream(run.state.prompts, plan.prompts());
-    run.state.prompts += examples.len() as u64;
-    observer(&Event::Sampling { prompts: examples.len() });
-    let seed = Seed::new(run.seed.stream("rollout/samples", &[number]).next_u64());
-    let completions = job.complete(&run.policy, &job.train, &examples, plan.num_generations, seed)?;
-    let mut round = Round { examples, completions, ..Round::default() };
-    let (rewards, scores, mut means) = job.judge(&job.train, &round)?;
+    let (mut round, scores, mut means) = gather(run, plan, observer)?;
     for failure in &scores.failures {
         let data = json!({
-            "round": number, "reward": failure.reward, "completion": failure.case, "problem": failure.problem,
+            "step": run.state.step + 1, "reward": failure.reward, "completion": failure.case,
+            "problem": failure.problem,
         });
         run.recorder.event("reward_failed", &data)?;
     }
@@ -160,7 +155,7 @@ fn sample(run: &mut Run, plan: &Plan, observer: Observer) -> Result<(Round, Mean
     let mut advantages = job.method.advantages(&Rewarded {
         groups: &round.groups(),
         rewards: &scores.signals,
-        normalized: rewards.aggregation() == Aggregation::NormalizeThenSum,
+        normalized: job.rewards().aggregation() == Aggregation::NormalizeThenSum,
         kl: kl.as_deref(),
     });
     if job.rollout().mask_truncated_completions {
@@ -170,21 +165,62 @@ fn sample(run: &mut Run, plan: &Plan, observer: Observer) -> Result<(Round, Mean
     }
     round.rewards.clone_from(&scores.sums);
     round.advantages = advantages;
-    for line in lines(job, &round, rewards, &scores, run.state.step + 1) {
+    for line in lines(job, &round, &scores, run.state.step + 1) {
         run.recorder.sample(&line)?;
     }
     Ok((round, means))
+}
+
+/// The completions of a round with what they are worth, and metrics of all that were sampled for it.
+fn gather(run: &mut Run, plan: &Plan, observer: Observer) -> Result<(Round, Scores, Means)> {
+    let job = run.job;
+    let (number, filter) = (plan.place(run.state.step).round, job.rollout().filter);
+    let (mut sampled, mut scores, mut attempts) = (Round::default(), Scores::default(), 0);
+    let most = filter.as_ref().map_or(1, |filter| filter.max_attempts) * plan.prompts();
+    loop {
+        let kept = filter.as_ref().map_or(0, |filter| {
+            job.right(filter, &scores, plan).iter().filter(|&&k| filter.keeps(k, plan.num_generations)).count()
+        });
+        let count = (plan.prompts() - kept).min(most - sampled.examples.len());
+        let examples = run.order.stream(run.state.prompts, count);
+        run.state.prompts += count as u64;
+        observer(&Event::Sampling { prompts: count });
+        let seed = Seed::new(run.seed.stream("rollout/samples", &[number, attempts]).next_u64());
+        attempts += 1;
+        let completions = job.complete(&run.policy, &job.train, &examples, plan.num_generations, seed)?;
+        let mut fresh = Round::default();
+        fresh.extend(examples, completions);
+        scores.append(job.judge(&job.train, &fresh)?);
+        sampled.extend(fresh.examples, fresh.completions);
+
+        let Some(filter) = &filter else {
+            let means = job.measures(&sampled, &scores);
+            return Ok((sampled, scores, means));
+        };
+        let right = job.right(filter, &scores, plan);
+        let last = sampled.examples.len() == most;
+        let picked = chosen(filter, &right, plan.num_generations, plan.prompts(), last);
+        if let Some(picked) = picked {
+            let inside = |&&i: &&usize| filter.keeps(right[i], plan.num_generations);
+            let (of, inside) = (right.len(), picked.iter().filter(inside).count());
+            let kept = right.iter().filter(|&&k| filter.keeps(k, plan.num_generations)).count();
+            let mut means = job.measures(&sampled, &scores);
+            means.push(("filter/prompts".to_owned(), of as f64));
+            means.push(("filter/accepted".to_owned(), kept as f64 / of as f64));
+            means.push(("filter/filled".to_owned(), (picked.len() - inside) as f64));
+            return Ok((sampled.only(&picked), scores.only(&sampled.cases(&picked)), means));
+        }
+    }
 }
 
 /// The lines of `samples.jsonl`, a completion each.
 fn lines<'a>(
     job: &'a Job,
     round: &'a Round,
-    rewards: &'a Rewards,
     scores: &'a Scores,
     step: u64,
 ) -> impl Iterator<Item = Value> + 'a {
-    let codec = &job.codec;
+    let (codec, rewards) = (&job.codec, job.rewards());
     round.completions.iter().enumerate().map(move |(i, completion)| {
         let group = i / round.each();
         let example = round.examples[group];
@@ -227,9 +263,24 @@ impl Job {
         drawing.draw(policy, &prompts, seed)
     }
 
-    /// What the rewards say of completions, and metrics of rewards and lengths.
-    fn judge(&self, part: &Part, round: &Round) -> Result<(&Rewards, Scores, Means)> {
-        let rewards = self.rewards.as_ref().expect("checked: a method on rewards has them");
+    fn rewards(&self) -> &Rewards {
+        self.rewards.as_ref().expect("checked: a method on rewards has them")
+    }
+
+    /// How many completions of each prompt were right, by the reward that a filter asks.
+    fn right(&self, filter: &FilterConfig, scores: &Scores, plan: &Plan) -> Vec<usize> {
+        let place = filter.reward.as_ref().and_then(|name| self.rewards().names().iter().position(|n| n == name));
+        let value = |case: usize| match place {
+            Some(place) => scores.parts[place][case].value(),
+            None => scores.sums[case],
+        };
+        let right = |case: &usize| value(*case).is_some_and(|reward| reward > 1.0 - 1e-9);
+        let cases: Vec<usize> = (0..scores.sums.len()).collect();
+        cases.chunks(plan.num_generations).map(|group| group.iter().filter(|case| right(case)).count()).collect()
+    }
+
+    /// What the rewards say of completions.
+    fn judge(&self, part: &Part, round: &Round) -> Result<Scores> {
         let case = |(i, completion): (usize, &Completion)| {
             let posed = part.examples[round.examples[i / round.each()]].posed().expect("prepared as prompts");
             let ended = usize::from(completion.finished);
@@ -242,11 +293,14 @@ impl Job {
                 columns: posed.columns.clone(),
             }
         };
-        let groups = round.groups();
-        let scores = rewards.score(round.completions.iter().enumerate().map(case).collect(), &groups)?;
-        let mut means = rewards.metrics(&scores, &groups);
+        self.rewards().score(round.completions.iter().enumerate().map(case).collect(), &round.groups())
+    }
+
+    /// Metrics of rewards and lengths.
+    fn measures(&self, round: &Round, scores: &Scores) -> Means {
+        let mut means = self.rewards().metrics(scores, &round.groups());
         means.extend(round.lengths().iter().map(|(name, value)| (name.to_owned(), value)));
-        Ok((rewards, scores, means))
+        means
     }
 
     /// `ln π(y|x) − ln π₀(y|x)` of each completion, nats, if the method takes it from rewards and no tether is in its place.
@@ -280,7 +334,8 @@ impl Job {
         let seed = Seed::new(self.recipe.train.seed).stream("rollout/eval", &[]).next_u64();
         let examples: Vec<usize> = (0..part.len()).collect();
         let completions = self.complete(policy, part, &examples, 1, Seed::new(seed))?;
-        let (_, _, mut means) = self.judge(part, &Round { examples, completions, ..Round::default() })?;
+        let round = Round { examples, completions, ..Round::default() };
+        let mut means = self.measures(&round, &self.judge(part, &round)?);
         // A group of one has no spread.
         means.retain(|(name, _)| name != "frac_reward_zero_std");
         Ok(means)

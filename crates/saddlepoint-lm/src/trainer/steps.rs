@@ -66,6 +66,9 @@ pub(super) fn train(run: &mut Run, observer: Observer) -> Result<()> {
                 metrics.set("tether/beta", tether.beta());
             }
             metrics.set("num_tokens", run.state.num_tokens as f64);
+            if let Some(plan) = &job.plan {
+                metrics.set("num_completions", (run.state.prompts * plan.num_generations as u64) as f64);
+            }
             metrics.set("epoch", run.epoch());
             log(run, &metrics, observer)?;
         }

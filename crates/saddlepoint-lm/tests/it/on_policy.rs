@@ -88,7 +88,8 @@ fn number(line: &Value, name: &str) -> f64 {
 /// are those that it sampled with.
 #[test]
 fn success_rises() {
-    let methods = ["name = \"grpo\"", "name = \"rloo\"\nbeta = 0.0", "name = \"reinforce\""];
+    let methods =
+        ["name = \"grpo\"", "name = \"rloo\"\nbeta = 0.0", "name = \"reinforce\"", "name = \"disco\""];
     let first = place(methods[0]);
     for method in methods {
         let place = if method == methods[0] { None } else { Some(beside(first.path(), method)) };
@@ -232,6 +233,48 @@ fn a_budget_holds() {
     let held = run(beside(first.path(), "name = \"grpo\"").path(), &tether("budget = 0.15"));
     assert!(free.measured > 0.3, "{free:?}");
     assert!(held.held == Some(true) && held.measured > 0.03, "{held:?}");
+}
+
+/// A filter keeps rounds full, counts what it cost, and a run with one continues exactly.
+#[test]
+fn a_filter_fills_rounds_and_counts_what_it_cost() {
+    let method = "name = \"grpo\"";
+    let whole = place(method);
+    let sets = [
+        "train.max_steps=4",
+        "train.save_steps=1",
+        "rollout.num_generations=8",
+        "rollout.filter={ low = 0.3, high = 0.7, max_attempts = 3 }",
+        "data.generate.eval_samples=8",
+    ];
+    quiet(&load(whole.path(), "run.toml", &sets), false);
+    let run = whole.path().join("run");
+    let (mut sampled, mut kept) = (0.0, 0);
+    let samples = lines(run.join("samples.jsonl"));
+    for line in lines(run.join("metrics.jsonl")).iter().filter(|line| line.get("loss").is_some()) {
+        let of_step: Vec<&Value> = samples.iter().filter(|sample| sample["step"] == line["step"]).collect();
+        assert_eq!(of_step.len(), 32, "always as many");
+        let inside = |group: &[&Value]| {
+            let share = group.iter().map(|sample| number(sample, "reward")).sum::<f64>() / 8.0;
+            (0.3..=0.7).contains(&share)
+        };
+        let outside = of_step.chunks(8).filter(|group| !inside(group)).count();
+        assert!((outside as f64 - number(line, "filter/filled")).abs() < 1e-12);
+        kept += 4 - outside;
+        sampled += number(line, "filter/prompts");
+        assert!((number(line, "num_completions") - 8.0 * sampled).abs() < 1e-9);
+        assert!(number(line, "filter/prompts") <= 12.0);
+    }
+    assert!(sampled > 16.0 && kept > 0, "{sampled} prompts, {kept} within the band");
+
+    let broken = beside(whole.path(), method);
+    let recipe = load(broken.path(), "run.toml", &sets);
+    let mut stop = 4;
+    while until(&recipe, stop).is_none() {
+        stop += 1;
+        assert!(stop < 60, "it gets on");
+    }
+    assert!(weights(&run) == weights(&broken.path().join("run")));
 }
 
 #[test]
