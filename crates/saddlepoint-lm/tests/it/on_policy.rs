@@ -94,7 +94,8 @@ fn success_rises() {
     for method in methods {
         let place = if method == methods[0] { None } else { Some(beside(first.path(), method)) };
         let path = place.as_ref().map_or(first.path(), tempfile::TempDir::path);
-        let summary = quiet(&load(path, "run.toml", &[]), false);
+        let sets = ["train.max_steps=100", "data.generate.samples=800", "data.generate.eval_samples=400"];
+        let summary = quiet(&load(path, "run.toml", &sets), false);
         let [before, after] = held_out(&summary, "reward");
         assert!(after > before + 0.15, "{method}: from {before} to {after}");
         let metrics = lines(path.join("run/metrics.jsonl"));
@@ -223,10 +224,15 @@ fn what_cannot_be_judged_teaches_nothing() {
 fn a_budget_holds() {
     let first = place("name = \"grpo\"");
     let tether = |budget: &str| {
-        format!("tether={{ {budget}, every = 4, prompts = 64, final_prompts = 100, max_completion_length = 4, ki = 0.1 }}")
+        format!("tether={{ {budget}, every = 4, prompts = 64, final_prompts = 400, max_completion_length = 4, ki = 0.1 }}")
     };
     let run = |place: &Path, tether: &str| {
-        let sets = ["train.max_steps=60", "optimizer.learning_rate=2e-3", tether];
+        let sets = [
+            "train.max_steps=60",
+            "optimizer.learning_rate=2e-3",
+            "data.generate.eval_samples=400",
+            tether,
+        ];
         quiet(&load(place, "run.toml", &sets), false).tether.expect("a tether")
     };
     let free = run(first.path(), &tether("beta = 1e-6"));
