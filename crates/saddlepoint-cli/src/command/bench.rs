@@ -29,7 +29,7 @@ enum Name {
     Step,
     /// A DPO step with LoRA, prompts of 256 tokens and completions of 64
     Dpo,
-    /// A GRPO step with LoRA: eight completions of 128 tokens sampled after a prompt of 128, and learned from
+    /// A GRPO step with LoRA: eight completions of 128 tokens, sampled and trained
     Grpo,
     /// Decoding eight completions from prompts of 64 tokens
     Generate,

@@ -62,9 +62,9 @@ fn of_recipe(recipe: &Recipe, output: Output) -> Result<()> {
     if !output.json() {
         let after =
             |name: &str| after.iter().flatten().find(|metric| metric.0 == name).map(|metric| metric.1);
-        let rows = before.iter().map(|(name, value)| {
-            [name.clone(), number(*value), after(name).map_or(String::new(), number)]
-        });
+        let rows = before
+            .iter()
+            .map(|(name, value)| [name.clone(), number(*value), after(name).map_or(String::new(), number)]);
         output.say(table(["held-out", ">before", ">after"], rows))?;
     }
     Ok(())

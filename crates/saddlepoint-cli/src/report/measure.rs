@@ -20,7 +20,8 @@ const DESCRIBING: [&str; 6] =
 
 /// Whether a metric of an evaluation only describes: how rewards of completions spread, and how long they are but for the mean.
 fn describes(name: &str) -> bool {
-    let length = name.starts_with("completions/") && name.ends_with("_length") && name != "completions/mean_length";
+    let length =
+        name.starts_with("completions/") && name.ends_with("_length") && name != "completions/mean_length";
     DESCRIBING.contains(&name) || length || name.starts_with("rewards/") && name.ends_with("/std")
 }
 

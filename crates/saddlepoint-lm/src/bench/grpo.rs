@@ -8,7 +8,7 @@ use crate::Result;
 use crate::engine::{Cotangent, LoraConfig, Reference};
 use crate::method::grpo::{Grpo, GrpoConfig};
 use crate::method::{Method, Norm, Rewarded, View};
-use crate::rollout::{Drawing, Round, RolloutConfig};
+use crate::rollout::{Drawing, RolloutConfig, Round};
 
 /// Completions of the prompt.
 const COMPLETIONS: usize = 8;
@@ -29,7 +29,8 @@ pub fn grpo(options: &Options) -> Result<Report> {
     let mut optimizer = adamw(&mut policy)?;
     let method = Grpo::new(GrpoConfig { beta: 0.04, ..GrpoConfig::default() })?;
     let config = RolloutConfig { max_completion_length: TOKENS, ..RolloutConfig::default() };
-    let drawing = Drawing { config: &config, num_generations: COMPLETIONS, stop: &[], max_batch: COMPLETIONS };
+    let drawing =
+        Drawing { config: &config, num_generations: COMPLETIONS, stop: &[], max_batch: COMPLETIONS };
     let rewards: Vec<Option<f64>> = (0..COMPLETIONS).map(|i| Some((i % 3) as f64)).collect();
     let (mut seed, mut sampling) = (0, Vec::new());
     let seconds = timed(runs, || {

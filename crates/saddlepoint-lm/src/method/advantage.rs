@@ -157,9 +157,10 @@ mod tests {
         let rewards = some(&[0.3, 0.9, 0.1, 0.5]);
         let turned = some(&[0.5, 0.1, 0.9, 0.3]);
         let one = std::slice::from_ref(&(0..4));
-        for of in [|r: &[Option<f64>], g: &[Range<usize>]| group_mean(r, g, Scale::Group), |r: &[Option<f64>], g: &[Range<usize>]| {
-            leave_one_out(r, g)
-        }] {
+        for of in [
+            |r: &[Option<f64>], g: &[Range<usize>]| group_mean(r, g, Scale::Group),
+            |r: &[Option<f64>], g: &[Range<usize>]| leave_one_out(r, g),
+        ] {
             let mut back = plain(&of(&turned, one));
             back.reverse();
             assert_close!(plain(&of(&rewards, one)), back, rtol = 1e-12);

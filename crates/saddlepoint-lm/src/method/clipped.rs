@@ -38,10 +38,7 @@ impl Clip {
     pub(super) fn at(self, log_ratio: f64, advantage: f64) -> Clipped {
         let ratio = log_ratio.exp();
         let clamped = ratio.clamp(1.0 - self.low, 1.0 + self.high);
-        let at = [
-            ratio < 1.0 - self.low && advantage < 0.0,
-            ratio > 1.0 + self.high && advantage > 0.0,
-        ];
+        let at = [ratio < 1.0 - self.low && advantage < 0.0, ratio > 1.0 + self.high && advantage > 0.0];
         let slope = if at[0] || at[1] { 0.0 } else { -ratio * advantage };
         Clipped { value: -(ratio * advantage).min(clamped * advantage), slope, at }
     }
@@ -73,7 +70,10 @@ mod tests {
             (0.5, 0.0, 0.0, 0.0),
         ] {
             let got = clip.at(f64::ln(ratio), advantage);
-            assert!((got.value - value).abs() < 1e-12 && (got.slope - slope).abs() < 1e-12, "{ratio} {advantage}: {got:?}");
+            assert!(
+                (got.value - value).abs() < 1e-12 && (got.slope - slope).abs() < 1e-12,
+                "{ratio} {advantage}: {got:?}"
+            );
         }
     }
 

@@ -46,7 +46,8 @@ impl Batch {
     fn view<'a>(&'a self, method: &dyn Method, judged: &'a [Judged<'a>], beta: Option<f64>) -> View<'a> {
         let mut norm = norm(&self.sequences, &self.labels);
         let rollout = method.on_policy().map(|_| {
-            let learned = |(rows, judged): (&Range<usize>, &Judged)| judged.advantage.map_or(0, |_| rows.len());
+            let learned =
+                |(rows, judged): (&Range<usize>, &Judged)| judged.advantage.map_or(0, |_| rows.len());
             norm.tokens = self.sequences.iter().zip(judged).map(learned).sum();
             Rollout { completions: judged, max_completion_length: 6, tokens_a_step: 0.8 * norm.tokens as f64 }
         });
@@ -94,7 +95,12 @@ fn norm(sequences: &[Range<usize>], labels: &[bool]) -> Norm {
 fn settings() -> Vec<MethodConfig> {
     let coupled = ImplicitRewardConfig { v_mode: ValueMode::BatchMean, ..ImplicitRewardConfig::default() };
     let grpo = |loss_type, importance_sampling_level, use_bias_correction_kl| {
-        let loss = GrpoConfig { loss_type, importance_sampling_level, use_bias_correction_kl, ..GrpoConfig::default() };
+        let loss = GrpoConfig {
+            loss_type,
+            importance_sampling_level,
+            use_bias_correction_kl,
+            ..GrpoConfig::default()
+        };
         MethodConfig::Grpo(GrpoConfig { beta: 0.3, epsilon_high: Some(0.28), ..loss })
     };
     let others = vec![
@@ -254,7 +260,8 @@ fn losses_and_metrics_agree_with_the_peer() {
         let golden: Golden = serde_json::from_str(&text).expect("golden file");
         assert!(!golden.cases.is_empty());
         for case in golden.cases {
-            let config: MethodConfig = serde_json::from_value(case.config.clone()).expect("settings of a method");
+            let config: MethodConfig =
+                serde_json::from_value(case.config.clone()).expect("settings of a method");
             assert_eq!(config.meta(), meta);
             let mut sequences = Vec::new();
             for rows in &case.logp {
@@ -326,12 +333,17 @@ fn advantages(method: &dyn Method, case: &Case) -> Vec<Option<f64>> {
     if method.on_policy().is_none() {
         return Vec::new();
     }
-    let groups: Vec<Range<usize>> = (0..case.rewards.len()).step_by(case.each).map(|at| at..at + case.each).collect();
+    let groups: Vec<Range<usize>> =
+        (0..case.rewards.len()).step_by(case.each).map(|at| at..at + case.each).collect();
     let (rewards, kl) = (&case.rewards, case.kl.as_deref());
     let mut got = method.advantages(&Rewarded { groups: &groups, rewards, normalized: false, kl });
     for (got, expected) in got.iter().zip(&case.advantages) {
         // The peer gives 0 to what has no reward.
-        assert!((got.unwrap_or(0.0) - expected).abs() < 1e-12, "{:?}: {got:?} against {expected}", case.config);
+        assert!(
+            (got.unwrap_or(0.0) - expected).abs() < 1e-12,
+            "{:?}: {got:?} against {expected}",
+            case.config
+        );
     }
     case.masked.iter().for_each(|&i| got[i] = None);
     got

@@ -200,12 +200,20 @@ impl Method for Disco {
     }
 
     fn on_policy(&self) -> Option<OnPolicy> {
-        Some(OnPolicy { num_generations: 8, fewest: 2, corrects: true, kl_in_reward: false, whole_groups: true })
+        Some(OnPolicy {
+            num_generations: 8,
+            fewest: 2,
+            corrects: true,
+            kl_in_reward: false,
+            whole_groups: true,
+        })
     }
 
     /// 1 for right, -1 for wrong, 0 for what is neither.
     fn advantages(&self, rewarded: &Rewarded) -> Vec<Option<f64>> {
-        let side = |reward: &Option<f64>| reward.map(|reward| right(reward).map_or(0.0, |r| if r { 1.0 } else { -1.0 }));
+        let side = |reward: &Option<f64>| {
+            reward.map(|reward| right(reward).map_or(0.0, |r| if r { 1.0 } else { -1.0 }))
+        };
         rewarded.rewards.iter().map(side).collect()
     }
 
@@ -222,7 +230,13 @@ impl Method for Disco {
             }
             let log_ratios = view.log_ratios(rows, judged);
             let (score, slopes) = self.score(&view.stats.logp[rows.clone()], &log_ratios);
-            let scored = Scored { rows: rows.clone(), log_ratios, right: judged.reward.and_then(right), score, slopes };
+            let scored = Scored {
+                rows: rows.clone(),
+                log_ratios,
+                right: judged.reward.and_then(right),
+                score,
+                slopes,
+            };
             view.report_entropy(rows, &mut sums);
             groups.last_mut().expect("just pushed").1.push(scored);
         }
@@ -314,8 +328,11 @@ mod tests {
             let logp = self.logp.concat();
             let stats = Stats { entropy: vec![0.0; logp.len()], logp, ..Stats::default() };
             let completions: Vec<Judged> = (self.judged.iter().zip(&self.old))
-                .map(|(&(reward, group), old_logp)| {
-                    Judged { old_logp, advantage: Some(0.0), reward: Some(reward), group }
+                .map(|(&(reward, group), old_logp)| Judged {
+                    old_logp,
+                    advantage: Some(0.0),
+                    reward: Some(reward),
+                    group,
                 })
                 .collect();
             let norm = Norm { tokens: stats.logp.len(), sequences: sequences.len(), ..Norm::default() };
@@ -355,10 +372,18 @@ mod tests {
         let case = Case::first();
         let (means, _) = case.loss(config(Score::LRatio, false));
         assert_close!([get(&means, "disco/kl")], [0.025], rtol = 1e-12);
-        assert_close!([get(&means, "disco/objective"), reported(&means)], [0.092_093_781_689_49, 0.530_406_218_310_51], rtol = 1e-12);
+        assert_close!(
+            [get(&means, "disco/objective"), reported(&means)],
+            [0.092_093_781_689_49, 0.530_406_218_310_51],
+            rtol = 1e-12
+        );
 
         let (means, slopes) = case.loss(config(Score::LRatio, true));
-        assert_close!([get(&means, "disco/objective"), reported(&means)], [0.087_839_924_556_83, 0.534_660_075_443_17], rtol = 1e-12);
+        assert_close!(
+            [get(&means, "disco/objective"), reported(&means)],
+            [0.087_839_924_556_83, 0.534_660_075_443_17],
+            rtol = 1e-12
+        );
         let expected = [
             -3.388_792_729_519,
             -3.338_709_354_509,
@@ -373,16 +398,33 @@ mod tests {
 
         let low = DiscoConfig { kl_estimator: KlEstimator::LowVarKl, ..config(Score::LRatio, true) };
         let (means, _) = case.loss(low);
-        assert_close!([get(&means, "disco/kl"), reported(&means)], [0.005_155_993_272_24, -0.061_771_257_260_65], rtol = 1e-10);
+        assert_close!(
+            [get(&means, "disco/kl"), reported(&means)],
+            [0.005_155_993_272_24, -0.061_771_257_260_65],
+            rtol = 1e-10
+        );
 
         let (means, slopes) = case.loss(config(Score::LogL, false));
-        assert_close!([get(&means, "disco/objective"), reported(&means)], [0.808_333_333_333_33, -0.185_833_333_333_33], rtol = 1e-12);
-        let expected = [[-3.3625; 2].as_slice(), &[-2.945_833_333_333_33; 3], &[-2.6125], &[-3.3625; 2]].concat();
+        assert_close!(
+            [get(&means, "disco/objective"), reported(&means)],
+            [0.808_333_333_333_33, -0.185_833_333_333_33],
+            rtol = 1e-12
+        );
+        let expected =
+            [[-3.3625; 2].as_slice(), &[-2.945_833_333_333_33; 3], &[-2.6125], &[-3.3625; 2]].concat();
         assert_close!(slopes, expected, rtol = 1e-12);
 
         let (means, slopes) = case.loss(config(Score::LogL, true));
-        assert_close!([get(&means, "disco/objective"), reported(&means)], [0.789_331_483_170_35, -0.166_831_483_170_35], rtol = 1e-12);
-        assert_close!(slopes[2..6], [[-2.935_568_563_803_9; 3].as_slice(), &[-2.643_294_308_588_293]].concat(), rtol = 1e-12);
+        assert_close!(
+            [get(&means, "disco/objective"), reported(&means)],
+            [0.789_331_483_170_35, -0.166_831_483_170_35],
+            rtol = 1e-12
+        );
+        assert_close!(
+            slopes[2..6],
+            [[-2.935_568_563_803_9; 3].as_slice(), &[-2.643_294_308_588_293]].concat(),
+            rtol = 1e-12
+        );
     }
 
     #[test]
@@ -403,7 +445,11 @@ mod tests {
     fn soft_maxima_and_their_weights() {
         // V3.
         let scores = [0.9, 1.1, 1.4];
-        let at = |tau| Disco::new(DiscoConfig { tau: Some(tau), ..DiscoConfig::default() }).expect("valid").wrong(&scores);
+        let at = |tau| {
+            Disco::new(DiscoConfig { tau: Some(tau), ..DiscoConfig::default() })
+                .expect("valid")
+                .wrong(&scores)
+        };
         for (tau, expected) in [
             (0.05, 1.345_195_434_155_85),
             (0.5, 1.175_994_006_678_27),
@@ -413,7 +459,11 @@ mod tests {
         ] {
             assert_close!([at(tau).0], [expected], rtol = 1e-12);
         }
-        assert_close!(at(1.0).1, [0.258_389_651_737_98, 0.315_597_833_312_81, 0.426_012_514_949_21], rtol = 1e-12);
+        assert_close!(
+            at(1.0).1,
+            [0.258_389_651_737_98, 0.315_597_833_312_81, 0.426_012_514_949_21],
+            rtol = 1e-12
+        );
         assert!((at(1e-3).0 - (1.4 - 1e-3 * 3.0_f64.ln())).abs() < 1e-12, "the largest");
     }
 
@@ -435,7 +485,11 @@ mod tests {
         turned.judged.reverse();
         turned.logp.reverse();
         turned.old.reverse();
-        assert_close!([get(&turned.loss(free(Score::LRatio)).0, "loss")], [get(&case.loss(free(Score::LRatio)).0, "loss")], rtol = 1e-12);
+        assert_close!(
+            [get(&turned.loss(free(Score::LRatio)).0, "loss")],
+            [get(&case.loss(free(Score::LRatio)).0, "loss")],
+            rtol = 1e-12
+        );
         // At the border of the trust region the penalty and its slope are 0.
         let border = DiscoConfig { delta: 0.025, ..config(Score::LogL, true) };
         assert_close!(case.loss(border).1, slopes, rtol = 1e-9);
@@ -450,15 +504,23 @@ mod tests {
             weight * get(&case.loss(config(Score::LRatio, false)).0, "disco/objective")
         };
         assert_close!([weighted([1.0, 0.0, 0.0, 1.0], 0.5)], [0.046_046_890_844_75], rtol = 1e-11);
-        assert_close!([weighted([1.0, 0.0, 0.0, 0.0], (3.0_f64 / 16.0).sqrt())], [0.027_668_844_611_28], rtol = 1e-11);
+        assert_close!(
+            [weighted([1.0, 0.0, 0.0, 0.0], (3.0_f64 / 16.0).sqrt())],
+            [0.027_668_844_611_28],
+            rtol = 1e-11
+        );
     }
 
     #[test]
     fn rewards_that_are_neither_are_on_no_side() {
         let disco = Disco::new(DiscoConfig::default()).expect("valid");
         let rewards = [Some(1.0), Some(0.0), Some(0.5), None];
-        let rewarded =
-            Rewarded { groups: std::slice::from_ref(&(0..4)), rewards: &rewards, normalized: false, kl: None };
+        let rewarded = Rewarded {
+            groups: std::slice::from_ref(&(0..4)),
+            rewards: &rewards,
+            normalized: false,
+            kl: None,
+        };
         assert_eq!(disco.advantages(&rewarded), [Some(1.0), Some(-1.0), Some(0.0), None]);
         let told = |config| Disco::new(config).expect_err("refused").to_string();
         assert_eq!(

@@ -194,7 +194,13 @@ impl Method for Grpo {
     }
 
     fn on_policy(&self) -> Option<OnPolicy> {
-        Some(OnPolicy { num_generations: 8, fewest: 2, corrects: true, kl_in_reward: false, whole_groups: false })
+        Some(OnPolicy {
+            num_generations: 8,
+            fewest: 2,
+            corrects: true,
+            kl_in_reward: false,
+            whole_groups: false,
+        })
     }
 
     fn advantages(&self, rewarded: &Rewarded) -> Vec<Option<f64>> {
@@ -261,7 +267,8 @@ mod tests {
 
     /// Loss and derivative for completions of three and one tokens.
     fn loss(config: GrpoConfig, logp: [f64; 4], advantages: [f64; 2]) -> (f64, Vec<f64>) {
-        let stats = Stats { logp: logp.to_vec(), entropy: vec![0.0; 4], ref_logp: vec![-1.0; 4], ..Stats::default() };
+        let stats =
+            Stats { logp: logp.to_vec(), entropy: vec![0.0; 4], ref_logp: vec![-1.0; 4], ..Stats::default() };
         let old = [-1.0; 4];
         let judged = |rows: std::ops::Range<usize>, group: usize| Judged {
             old_logp: &old[rows],
@@ -279,7 +286,11 @@ mod tests {
             beta: None,
             mismatched: 0.0,
             samples: &[],
-            rollout: Some(Rollout { completions: &completions, max_completion_length: 5, tokens_a_step: 8.0 }),
+            rollout: Some(Rollout {
+                completions: &completions,
+                max_completion_length: 5,
+                tokens_a_step: 8.0,
+            }),
         };
         let mut out = Cotangent::default();
         let means = Grpo::new(config).expect("valid").loss(&view, &mut out).means(view.norm);

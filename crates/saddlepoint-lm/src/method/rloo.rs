@@ -147,7 +147,8 @@ mod tests {
 
     #[test]
     fn settings_outside_their_range_are_refused() {
-        let told = Rloo::new(RlooConfig { beta: f64::INFINITY, ..RlooConfig::default() }).expect_err("refused");
+        let told =
+            Rloo::new(RlooConfig { beta: f64::INFINITY, ..RlooConfig::default() }).expect_err("refused");
         assert_eq!(told.to_string(), "method.beta: must be >= 0, got inf (default 0.05)");
     }
 }

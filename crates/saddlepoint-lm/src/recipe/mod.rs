@@ -141,7 +141,8 @@ impl Recipe {
     fn check_on_policy(&self, method: &dyn Method) -> Result<()> {
         let name = method.meta().name;
         let Some(reward) = &self.reward else {
-            let problem = format!("is missing: `{name}` learns from rewards; name them in reward.reward_funcs");
+            let problem =
+                format!("is missing: `{name}` learns from rewards; name them in reward.reward_funcs");
             return Err(refused("reward", problem));
         };
         reward.build()?;
@@ -166,7 +167,8 @@ impl Recipe {
             return Err(refused("reward", problem));
         }
         if self.rollout.is_some() {
-            let problem = format!("has no use: {name} learns from no rewards of its own completions; remove it");
+            let problem =
+                format!("has no use: {name} learns from no rewards of its own completions; remove it");
             return Err(refused("rollout", problem));
         }
         Ok(())

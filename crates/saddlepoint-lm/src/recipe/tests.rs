@@ -159,8 +159,11 @@ fn contradictions_are_refused() {
              ones; remove it",
         ),
         (
-            rewarded("grpo", "[rollout]\ntemperature = 0.6\n[tether]\nbudget = 1.0\n[train]\nmax_steps = 1\n")
-                .replace("d.jsonl\"", "d.jsonl\"\neval_fraction = 0.1"),
+            rewarded(
+                "grpo",
+                "[rollout]\ntemperature = 0.6\n[tether]\nbudget = 1.0\n[train]\nmax_steps = 1\n",
+            )
+            .replace("d.jsonl\"", "d.jsonl\"\neval_fraction = 0.1"),
             "rollout.temperature: must be 1 with a tether, got 0.6: the divergence is that of the policy's own distribution",
         ),
         (
@@ -204,7 +207,9 @@ fn contradictions_are_refused() {
 
 /// A recipe that learns from a reward.
 fn rewarded(method: &str, more: &str) -> String {
-    format!("{SMALL}[method]\nname = \"{method}\"\n[reward]\nreward_funcs = [{{ name = \"exact_match\" }}]\n{more}")
+    format!(
+        "{SMALL}[method]\nname = \"{method}\"\n[reward]\nreward_funcs = [{{ name = \"exact_match\" }}]\n{more}"
+    )
 }
 
 /// A recipe that computes the reference's log-probabilities before training.

@@ -52,7 +52,8 @@ impl Drawing<'_> {
             ..GenerateConfig::default()
         };
         let prompts: Vec<Prompt> = prompts.iter().map(|ids| Prompt { ids: ids.to_vec(), samples }).collect();
-        let drawn = Generator::new(policy, generate)?.run(&prompts, seed, &mut |_| ControlFlow::Continue(()))?;
+        let drawn =
+            Generator::new(policy, generate)?.run(&prompts, seed, &mut |_| ControlFlow::Continue(()))?;
         Ok(drawn
             .into_iter()
             .map(|sample| Completion {

@@ -46,14 +46,16 @@ impl FilterConfig {
     pub fn check(&self, num_generations: usize) -> Result<()> {
         let Self { low, high, max_attempts, .. } = *self;
         if !(0.0..=1.0).contains(&low) || !(low..=1.0).contains(&high) {
-            let problem = format!("must have 0 <= low <= high <= 1, got {low} and {high} (default 0.2 and 0.8)");
+            let problem =
+                format!("must have 0 <= low <= high <= 1, got {low} and {high} (default 0.2 and 0.8)");
             return Err(refused("filter", problem));
         }
         if max_attempts == 0 {
             return Err(refused("filter.max_attempts", "must be at least 1, got 0 (default 10)".to_owned()));
         }
         if !(0..=num_generations).any(|k| self.keeps(k, num_generations)) {
-            let problem = format!("no share of {num_generations} completions lies from {low} to {high}: widen it");
+            let problem =
+                format!("no share of {num_generations} completions lies from {low} to {high}: widen it");
             return Err(refused("filter", problem));
         }
         Ok(())
@@ -68,7 +70,13 @@ impl FilterConfig {
 
 /// Which prompts make up a round of `wanted`, in the order in which they were sampled. `right` has of each prompt how many of `of`
 /// completions were right. `None` if more are to be sampled; with `last`, what is missing is filled.
-pub fn chosen(config: &FilterConfig, right: &[usize], of: usize, wanted: usize, last: bool) -> Option<Vec<usize>> {
+pub fn chosen(
+    config: &FilterConfig,
+    right: &[usize],
+    of: usize,
+    wanted: usize,
+    last: bool,
+) -> Option<Vec<usize>> {
     let mut chosen: Vec<usize> = (0..right.len()).filter(|&i| config.keeps(right[i], of)).collect();
     chosen.truncate(wanted);
     if chosen.len() < wanted && !last {
@@ -117,7 +125,10 @@ mod tests {
             assert_close!([acceptance(&band(0.25, 0.75), p, 16)], [balanced], rtol = 1e-10);
         }
         let pool = |config: &FilterConfig| {
-            [(0.5, 0.02), (0.3, 0.3), (0.2, 0.95)].iter().map(|&(share, p)| share * acceptance(config, p, 16)).sum::<f64>()
+            [(0.5, 0.02), (0.3, 0.3), (0.2, 0.95)]
+                .iter()
+                .map(|&(share, p)| share * acceptance(config, p, 16))
+                .sum::<f64>()
         };
         let means = [pool(&band(0.2, 0.8)), pool(&inner)];
         assert_close!(means, [0.227_754_008_546, 0.549_078_816_765], rtol = 1e-10);
@@ -142,6 +153,9 @@ mod tests {
             told(band(0.8, 0.2)),
             "rollout.filter: must have 0 <= low <= high <= 1, got 0.8 and 0.2 (default 0.2 and 0.8)"
         );
-        assert_eq!(told(band(0.3, 0.4)), "rollout.filter: no share of 4 completions lies from 0.3 to 0.4: widen it");
+        assert_eq!(
+            told(band(0.3, 0.4)),
+            "rollout.filter: no share of 4 completions lies from 0.3 to 0.4: widen it"
+        );
     }
 }

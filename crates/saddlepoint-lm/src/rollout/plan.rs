@@ -56,7 +56,8 @@ impl Plan {
             return Err(refused("steps_per_generation", problem));
         }
         let (a_step, a_pass) = (train.step_size(), train.per_device_train_batch_size);
-        let plan = Self { num_generations, a_step, steps: passes / accumulated, iterations: config.num_iterations };
+        let plan =
+            Self { num_generations, a_step, steps: passes / accumulated, iterations: config.num_iterations };
         if !plan.a_round().is_multiple_of(num_generations) {
             let problem = format!(
                 "{num_generations} completions a prompt do not divide a round of {} ({passes} passes of \
@@ -77,7 +78,9 @@ impl Plan {
         }
         if !needs.corrects && plan.steps * plan.iterations > 1 {
             let key = if plan.iterations > 1 { "num_iterations" } else { "steps_per_generation" };
-            let problem = format!("`{method}` needs new samples in every step: it does not correct for older ones; remove it");
+            let problem = format!(
+                "`{method}` needs new samples in every step: it does not correct for older ones; remove it"
+            );
             return Err(refused(key, problem));
         }
         Ok(plan)
@@ -121,13 +124,8 @@ impl Plan {
 mod tests {
     use super::*;
 
-    const NEEDS: OnPolicy = OnPolicy {
-        num_generations: 8,
-        fewest: 2,
-        corrects: true,
-        kl_in_reward: false,
-        whole_groups: false,
-    };
+    const NEEDS: OnPolicy =
+        OnPolicy { num_generations: 8, fewest: 2, corrects: true, kl_in_reward: false, whole_groups: false };
 
     fn train(size: usize, accumulated: usize) -> TrainConfig {
         TrainConfig {
@@ -147,8 +145,10 @@ mod tests {
         };
         let plan = Plan::new(&config, &train(4, 2), &NEEDS, "grpo").expect("fits");
         assert_eq!((plan.a_step, plan.a_round(), plan.prompts(), plan.steps), (8, 24, 6, 3));
-        let places: Vec<_> = (0..8).map(|step| plan.place(step)).map(|p| (p.round, p.within, p.first)).collect();
-        let expected = [(0, 0, 0), (0, 1, 8), (0, 2, 16), (0, 3, 0), (0, 4, 8), (0, 5, 16), (1, 0, 0), (1, 1, 8)];
+        let places: Vec<_> =
+            (0..8).map(|step| plan.place(step)).map(|p| (p.round, p.within, p.first)).collect();
+        let expected =
+            [(0, 0, 0), (0, 1, 8), (0, 2, 16), (0, 3, 0), (0, 4, 8), (0, 5, 16), (1, 0, 0), (1, 1, 8)];
         assert_eq!(places, expected);
         assert_eq!((0..7).filter(|&step| plan.ends(plan.place(step))).collect::<Vec<_>>(), [5]);
         // 12 prompts are two rounds.

@@ -147,10 +147,10 @@ mod tests {
         assert_eq!(later.forest.tokens, [1, 2, 6, 6, 3]);
         let targets: Vec<u32> = later.forest.rows.iter().map(|row| row.target).collect();
         assert_eq!((targets, &later.sequences[..]), (vec![6, 6, 6, 9], &[0..3, 3..4][..]));
-        assert_eq!(later.judged.iter().map(|judged| (judged.group, judged.advantage)).collect::<Vec<_>>(), [
-            (0, None),
-            (1, Some(-0.5))
-        ]);
+        assert_eq!(
+            later.judged.iter().map(|judged| (judged.group, judged.advantage)).collect::<Vec<_>>(),
+            [(0, None), (1, Some(-0.5))]
+        );
         assert_eq!((round.learned_tokens(0..4), round.groups()), (5, vec![0..2, 2..4]));
     }
 
@@ -168,14 +168,17 @@ mod tests {
     fn lengths_have_the_names_of_trl() {
         let metrics = round().lengths();
         let got: Vec<(&str, f64)> = metrics.iter().collect();
-        assert_eq!(got, [
-            ("completions/mean_length", 2.0),
-            ("completions/min_length", 1.0),
-            ("completions/max_length", 3.0),
-            ("completions/mean_terminated_length", 5.0 / 3.0),
-            ("completions/min_terminated_length", 1.0),
-            ("completions/max_terminated_length", 2.0),
-            ("completions/clipped_ratio", 0.25),
-        ]);
+        assert_eq!(
+            got,
+            [
+                ("completions/mean_length", 2.0),
+                ("completions/min_length", 1.0),
+                ("completions/max_length", 3.0),
+                ("completions/mean_terminated_length", 5.0 / 3.0),
+                ("completions/min_terminated_length", 1.0),
+                ("completions/max_terminated_length", 2.0),
+                ("completions/clipped_ratio", 0.25),
+            ]
+        );
     }
 }

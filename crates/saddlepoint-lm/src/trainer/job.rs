@@ -105,7 +105,8 @@ impl Job {
         let recipe = recipe.clone();
         let plan = recipe.plan()?;
         let rewards = plan.and(recipe.reward.as_ref()).map(RewardConfig::build).transpose()?;
-        let job = Self { recipe, method, model, reference_shape, codec, held_to, train, eval, plan, rewards, held };
+        let job =
+            Self { recipe, method, model, reference_shape, codec, held_to, train, eval, plan, rewards, held };
         job.check_mismatched()?;
         job.check_rewarded()?;
         if job.recipe.tether.is_some() {
@@ -149,7 +150,9 @@ impl Job {
         }
         let parts = || self.eval.iter().chain([&self.train]);
         for part in parts() {
-            rewards.check_columns(part.examples.iter().filter_map(Example::posed).map(|posed| &*posed.columns))?;
+            rewards.check_columns(
+                part.examples.iter().filter_map(Example::posed).map(|posed| &*posed.columns),
+            )?;
         }
         self.check_fits(rollout.max_completion_length, "rollout.max_completion_length", parts())
     }
@@ -209,6 +212,11 @@ impl Job {
     /// What it evaluates on.
     pub fn eval(&self) -> Option<&Part> {
         self.eval.as_ref()
+    }
+
+    /// Whether it learns from rewards, which read the columns beside the prompts.
+    pub fn is_rewarded(&self) -> bool {
+        self.rewards.is_some()
     }
 
     /// The model as it is before training.
@@ -336,8 +344,10 @@ impl Job {
         }
         if let Some(plan) = &self.plan {
             let completions = train.per_device_train_batch_size;
-            let (length, prompts) =
-                (self.rollout().max_completion_length, bound(&self.train.examples, plan.touched(completions)).0);
+            let (length, prompts) = (
+                self.rollout().max_completion_length,
+                bound(&self.train.examples, plan.touched(completions)).0,
+            );
             room = (prompts + completions * (length - 1), completions * length);
         }
         let mut need = |(tokens, rows): (usize, usize)| room = (room.0.max(tokens), room.1.max(rows));

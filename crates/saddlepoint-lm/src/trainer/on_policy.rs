@@ -179,7 +179,10 @@ fn gather(run: &mut Run, plan: &Plan, observer: Observer) -> Result<(Round, Scor
     let most = filter.as_ref().map_or(1, |filter| filter.max_attempts) * plan.prompts();
     loop {
         let kept = filter.as_ref().map_or(0, |filter| {
-            job.right(filter, &scores, plan).iter().filter(|&&k| filter.keeps(k, plan.num_generations)).count()
+            job.right(filter, &scores, plan)
+                .iter()
+                .filter(|&&k| filter.keeps(k, plan.num_generations))
+                .count()
         });
         let count = (plan.prompts() - kept).min(most - sampled.examples.len());
         let examples = run.order.stream(run.state.prompts, count);
@@ -269,14 +272,18 @@ impl Job {
 
     /// How many completions of each prompt were right, by the reward that a filter asks.
     fn right(&self, filter: &FilterConfig, scores: &Scores, plan: &Plan) -> Vec<usize> {
-        let place = filter.reward.as_ref().and_then(|name| self.rewards().names().iter().position(|n| n == name));
+        let place =
+            filter.reward.as_ref().and_then(|name| self.rewards().names().iter().position(|n| n == name));
         let value = |case: usize| match place {
             Some(place) => scores.parts[place][case].value(),
             None => scores.sums[case],
         };
         let right = |case: &usize| value(*case).is_some_and(|reward| reward > 1.0 - 1e-9);
         let cases: Vec<usize> = (0..scores.sums.len()).collect();
-        cases.chunks(plan.num_generations).map(|group| group.iter().filter(|case| right(case)).count()).collect()
+        cases
+            .chunks(plan.num_generations)
+            .map(|group| group.iter().filter(|case| right(case)).count())
+            .collect()
     }
 
     /// What the rewards say of completions.

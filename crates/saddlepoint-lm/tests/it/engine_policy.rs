@@ -8,7 +8,7 @@ use saddlepoint_lm::engine::{
     Setup, Storage, TokenEvent, Views, Want, Weights,
 };
 use saddlepoint_lm::model::ModelFolder;
-use saddlepoint_lm::rollout::{Drawing, Round, RolloutConfig};
+use saddlepoint_lm::rollout::{Drawing, RolloutConfig, Round};
 
 use crate::engine_golden::{folder, policy, setup};
 
@@ -139,7 +139,8 @@ fn completions_are_trained_with_the_log_probabilities_of_sampling() {
         let prompts: Vec<Vec<u32>> =
             (0..20).map(|i| (0..3 + i % 7).map(|j| 4 + (j * 9 + i) % 90).collect()).collect();
         let ids: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
-        let config = RolloutConfig { temperature, top_p, max_completion_length: 36, ..RolloutConfig::default() };
+        let config =
+            RolloutConfig { temperature, top_p, max_completion_length: 36, ..RolloutConfig::default() };
         let draw = |policy: &Policy, max_batch| {
             let drawing = Drawing { config: &config, num_generations: 7, stop: &[], max_batch };
             drawing.draw(policy, &ids, Seed::new(2)).expect("completions")
@@ -167,7 +168,10 @@ fn completions_are_trained_with_the_log_probabilities_of_sampling() {
                 }
             }
         }
-        assert!(tokens > 2 * 5000 && worst <= 1e-4, "{worst} over {tokens} tokens at temperature {temperature}");
+        assert!(
+            tokens > 2 * 5000 && worst <= 1e-4,
+            "{worst} over {tokens} tokens at temperature {temperature}"
+        );
     }
 }
 
@@ -187,7 +191,8 @@ fn a_temperature_divides_the_logits() {
     let sum = |stats: &saddlepoint_lm::engine::Stats| {
         stats.logp.iter().chain(&stats.entropy).chain(&stats.divergence).sum::<f64>()
     };
-    let at = (0..gradient.len()).max_by(|&a, &b| gradient[a].abs().total_cmp(&gradient[b].abs())).expect("one");
+    let at =
+        (0..gradient.len()).max_by(|&a, &b| gradient[a].abs().total_cmp(&gradient[b].abs())).expect("one");
     let mut moved = |step: f32| {
         policy.trainable().params[spec.offset + at] += step;
         let value = sum(&policy.evaluate(&batch(), want).expect("statistics"));

@@ -115,19 +115,26 @@ fn every_completion_is_written_down() {
     let summary = quiet(&recipe, false);
     let run = place.path().join("run");
     let (samples, metrics) = (lines(run.join("samples.jsonl")), lines(run.join("metrics.jsonl")));
-    let (trained, compared): (Vec<&Value>, Vec<&Value>) = samples.iter().partition(|line| line.get("step").is_some());
+    let (trained, compared): (Vec<&Value>, Vec<&Value>) =
+        samples.iter().partition(|line| line.get("step").is_some());
     assert_eq!((trained.len(), compared.len()), (3 * 32, 8));
     assert!(compared.iter().all(|line| line["before"].is_string() && line["after"].is_string()));
     for step in 1..=3 {
         let of_step: Vec<&Value> = trained.iter().filter(|line| line["step"] == step).copied().collect();
         assert_eq!(of_step.len(), 32);
-        let line = metrics.iter().find(|line| line["step"] == step && line.get("loss").is_some()).expect("metrics");
+        let line =
+            metrics.iter().find(|line| line["step"] == step && line.get("loss").is_some()).expect("metrics");
         let mean = |name: &str| of_step.iter().map(|sample| number(sample, name)).sum::<f64>() / 32.0;
         assert!((mean("reward") - number(line, "reward")).abs() < 1e-12);
         assert!((mean("tokens") - number(line, "completions/mean_length")).abs() < 1e-12);
         let mut equal = 0;
         for group in of_step.chunks(4) {
-            assert!(group.iter().all(|sample| sample["prompt"] == group[0]["prompt"] && sample["group"] == group[0]["group"]));
+            assert!(
+                group
+                    .iter()
+                    .all(|sample| sample["prompt"] == group[0]["prompt"]
+                        && sample["group"] == group[0]["group"])
+            );
             let mean = group.iter().map(|sample| number(sample, "reward")).sum::<f64>() / 4.0;
             for sample in group {
                 assert!((number(sample, "advantage") - (number(sample, "reward") - mean)).abs() < 1e-12);
@@ -174,7 +181,8 @@ fn a_run_continues_exactly_in_the_middle_of_a_round() {
     assert_eq!((1..=11).filter(|&step| there(step)).collect::<Vec<_>>(), [1, 2, 3, 5, 6, 7, 9, 10, 11]);
     let metrics = lines(a.join("metrics.jsonl"));
     let sampled = |line: &&Value| line.get("reward").is_some();
-    let steps: Vec<u64> = metrics.iter().filter(sampled).map(|line| line["step"].as_u64().expect("a step")).collect();
+    let steps: Vec<u64> =
+        metrics.iter().filter(sampled).map(|line| line["step"].as_u64().expect("a step")).collect();
     assert_eq!(steps, [1, 5, 9], "a round is judged once");
     let later: Vec<f64> = metrics.iter().filter_map(|line| line["clip_ratio/region_mean"].as_f64()).collect();
     assert_eq!(later.len(), 11);
@@ -197,7 +205,9 @@ fn what_cannot_be_judged_teaches_nothing() {
         .replace("name = \"task_reward\"", "name = \"exact_match\"");
     fs::write(place.path().join("run.toml"), recipe).expect("written");
     quiet(&load(place.path(), "run.toml", &["train.max_steps=2", "train.output_dir=half"]), false);
-    for line in lines(place.path().join("half/samples.jsonl")).iter().filter(|line| line.get("step").is_some()) {
+    for line in
+        lines(place.path().join("half/samples.jsonl")).iter().filter(|line| line.get("step").is_some())
+    {
         assert_eq!(line["advantage"].is_null(), line["reward"].is_null());
     }
     let metrics = lines(place.path().join("half/metrics.jsonl"));
@@ -219,26 +229,27 @@ fn what_cannot_be_judged_teaches_nothing() {
     assert_eq!((number(&metrics[0], "loss"), metrics[0].get("entropy")), (0.0, None));
 }
 
-/// A budget bounds how far a method on rewards goes, which goes further without it.
+/// A budget bounds how far a method on rewards goes, which goes further without it, and is used.
 #[test]
 fn a_budget_holds() {
     let first = place("name = \"grpo\"");
-    let tether = |budget: &str| {
-        format!("tether={{ {budget}, every = 4, prompts = 64, final_prompts = 400, max_completion_length = 4, ki = 0.1 }}")
+    let tether = |how: &str| {
+        format!(
+            "tether={{ {how}, every = 2, prompts = 128, final_prompts = 400, max_completion_length = 4 }}"
+        )
     };
     let run = |place: &Path, tether: &str| {
-        let sets = [
-            "train.max_steps=60",
-            "optimizer.learning_rate=2e-3",
-            "data.generate.eval_samples=400",
-            tether,
-        ];
-        quiet(&load(place, "run.toml", &sets), false).tether.expect("a tether")
+        let sets = ["train.max_steps=100", "data.generate.eval_samples=400", tether];
+        quiet(&load(place, "run.toml", &sets), false)
     };
     let free = run(first.path(), &tether("beta = 1e-6"));
-    let held = run(beside(first.path(), "name = \"grpo\"").path(), &tether("budget = 0.15"));
+    let held =
+        run(beside(first.path(), "name = \"grpo\"").path(), &tether("budget = 0.15, initial_beta = 0.5"));
+    let [before, after] = held_out(&held, "reward");
+    assert!(after > before + 0.15, "from {before} to {after}");
+    let [free, held] = [free, held].map(|summary| summary.tether.expect("a tether"));
     assert!(free.measured > 0.3, "{free:?}");
-    assert!(held.held == Some(true) && held.measured > 0.03, "{held:?}");
+    assert!(held.held == Some(true) && held.measured > 0.12, "{held:?}");
 }
 
 /// A filter keeps rounds full, counts what it cost, and a run with one continues exactly.
@@ -294,7 +305,12 @@ fn every_method_on_rewards_is_refused_without_them_and_no_other_takes_them() {
         for (text, expected) in [(&recipe, method.on_policy().is_some()), (&without, false)] {
             fs::write(place.path().join("run.toml"), text).expect("written");
             let outcome = saddlepoint_lm::recipe::Recipe::load(&place.path().join("run.toml"), &[]);
-            assert_eq!(outcome.is_ok(), expected, "{name}: {:?}", outcome.err().map(|error| error.to_string()));
+            assert_eq!(
+                outcome.is_ok(),
+                expected,
+                "{name}: {:?}",
+                outcome.err().map(|error| error.to_string())
+            );
         }
     }
 }
