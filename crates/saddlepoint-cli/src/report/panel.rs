@@ -39,7 +39,7 @@ const PANELS: &[Panel] = &[
     Panel {
         budget: true,
         ..panel(
-            "Divergence from the reference, nats a sequence",
+            "Divergence from the reference, nats",
             &[
                 "tether/divergence",
                 "tether/divergence_low",
