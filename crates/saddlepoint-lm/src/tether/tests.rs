@@ -174,6 +174,7 @@ fn a_penalty_is_added_to_a_method_without_beta_and_moved_in_one_with_it() {
         beta: None,
         mismatched: 0.0,
         samples: &[],
+        rollout: None,
     };
 
     let tether = Tether::new(penalty.clone(), &*sft()).expect("valid");

@@ -18,6 +18,7 @@ mod job;
 mod long;
 mod memory;
 mod mismatched;
+mod on_policy;
 mod order;
 mod sampling;
 mod setup;
