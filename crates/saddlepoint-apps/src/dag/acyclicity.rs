@@ -135,7 +135,9 @@ fn exponential(a: &[f64], d: usize) -> Vec<f64> {
     let (mut term, mut sum) = (identity(d), identity(d));
     for k in 1..=14 {
         term = times(&term, &scaled, d);
-        term.iter_mut().for_each(|t| *t /= f64::from(k));
+        for t in &mut term {
+            *t /= f64::from(k);
+        }
         sum.iter_mut().zip(&term).for_each(|(s, t)| *s += t);
     }
     for _ in 0..halvings {

@@ -190,7 +190,9 @@ impl Data {
         let mut columns = self.columns.clone();
         for (name, column) in self.names.iter().zip(&mut columns) {
             let mean = column.iter().map(|x| x / n).sum::<f64>();
-            column.iter_mut().for_each(|x| *x -= mean);
+            for x in column.iter_mut() {
+                *x -= mean;
+            }
             let deviation = (column.iter().map(|x| x * x / n).sum::<f64>()).sqrt();
             if !(deviation.is_finite() && deviation > 0.0) {
                 let problem = format!(
@@ -199,7 +201,9 @@ impl Data {
                 return Err(Error::data(problem));
             }
             if scaling == Scaling::Standardise {
-                column.iter_mut().for_each(|x| *x /= deviation);
+                for x in column {
+                    *x /= deviation;
+                }
             }
         }
         Ok(Self { names: self.names.clone(), columns })

@@ -54,7 +54,7 @@ pub fn svg(graph: &Weights, names: &[String]) -> String {
             format!("M{x1:.1} {from:.1}C{x1:.1} {:.1} {x2:.1} {:.1} {x2:.1} {to:.1}", from + bend, to - bend)
         } else {
             let top = y1.min(y2) - HEIGHT / 2.0;
-            format!("M{x1:.1} {top:.1}Q{:.1} {:.1} {x2:.1} {top:.1}", (x1 + x2) / 2.0, top - 30.0)
+            format!("M{x1:.1} {top:.1}Q{:.1} {:.1} {x2:.1} {top:.1}", f64::midpoint(x1, x2), top - 30.0)
         };
         let [from, to] = [i, j].map(|k| escaped(&names[k]));
         let _ = writeln!(

@@ -177,13 +177,15 @@ pub fn nonlinear(graph: &Weights, n: usize, mechanism: Mechanism, seed: u64) -> 
                     }
                     Mechanism::Mim => {
                         let [a, b, c] = [layer(p, rng), layer(p, rng), layer(p, rng)];
-                        (0..n).for_each(|r| {
-                            x[r] = along(&a, r).tanh() + along(&b, r).cos() + along(&c, r).sin()
-                        });
+                        for (r, x) in x.iter_mut().enumerate() {
+                            *x = along(&a, r).tanh() + along(&b, r).cos() + along(&c, r).sin();
+                        }
                     }
                 }
             }
-            x.iter_mut().for_each(|x| *x += rng_normal(rng));
+            for x in &mut x {
+                *x += rng_normal(rng);
+            }
             x
         },
         seed,

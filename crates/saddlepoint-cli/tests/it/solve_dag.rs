@@ -7,7 +7,10 @@ use crate::saddle::Place;
 /// A chain `a -> b -> c` and `d` by itself, with noise that no two rows share.
 fn chain() -> String {
     let noise = |r: u64, j: u64| {
-        let mixed = (r * 4 + j).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(31).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (r * 4 + j)
+            .wrapping_mul(0x9E37_79B9_7F4A_7C15)
+            .rotate_left(31)
+            .wrapping_mul(0xBF58_476D_1CE4_E5B9);
         (mixed >> 11) as f64 / (1_u64 << 53) as f64 * 2.0 - 1.0
     };
     let mut text = "a,b,c,d\n".to_owned();
@@ -26,7 +29,17 @@ fn a_graph_is_found_told_and_drawn() {
     place.write("chain.csv", chain());
     place.write("true.txt", "a -> b\nb --> c\n");
     let ended = place.saddle(&[
-        "solve", "dag", "--data", "chain.csv", "--truth", "true.txt", "--dot", "g.dot", "--svg", "g.svg", "--json",
+        "solve",
+        "dag",
+        "--data",
+        "chain.csv",
+        "--truth",
+        "true.txt",
+        "--dot",
+        "g.dot",
+        "--svg",
+        "g.svg",
+        "--json",
     ]);
     assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{ended:?}");
     let out = &ended.objects()[0];
@@ -43,8 +56,10 @@ fn a_graph_is_found_told_and_drawn() {
     assert_eq!(place.names(), ["chain.csv", "g.dot", "g.svg", "true.txt"]);
     let dot = std::fs::read_to_string(place.path("g.dot")).expect("a file");
     assert!(dot.contains("\"a\" -> \"b\""), "{dot}");
-    let told = place.saddle(&["solve", "dag", "--data", "chain.csv", "--truth", "true.txt", "--svg", "g.svg"]);
-    for part in ["4 nodes, 400 samples, 2 edges of weight 0.3 or more", "KKT residual", "SHD", "wrote g.svg"] {
+    let told =
+        place.saddle(&["solve", "dag", "--data", "chain.csv", "--truth", "true.txt", "--svg", "g.svg"]);
+    for part in ["4 nodes, 400 samples, 2 edges of weight 0.3 or more", "KKT residual", "SHD", "wrote g.svg"]
+    {
         assert!(told.stdout.contains(part), "{part}: {told:?}");
     }
 }
@@ -59,7 +74,11 @@ fn every_method_score_and_start_runs() {
             let sign = |word: &str| if word.starts_with('-') { "0" } else { "1" };
             let words: Vec<&str> = line.split(',').collect();
             let names = words.iter().all(|word| word.len() == 1);
-            if names { format!("{line}\n") } else { words.iter().map(|w| sign(w)).collect::<Vec<_>>().join(",") + "\n" }
+            if names {
+                format!("{line}\n")
+            } else {
+                words.iter().map(|w| sign(w)).collect::<Vec<_>>().join(",") + "\n"
+            }
         })
         .collect();
     place.write("labels.csv", labels);
@@ -121,7 +140,10 @@ fn what_does_not_go_together_and_bad_tables_are_told() {
         place.refuses(&dag(more), told);
     }
     let ended = place.saddle(&dag(&["--data", "chain.csv", "--score", "logistic"]));
-    assert!(ended.code == 2 && ended.stderr.contains("the logistic score takes columns of 0 and 1"), "{ended:?}");
+    assert!(
+        ended.code == 2 && ended.stderr.contains("the logistic score takes columns of 0 and 1"),
+        "{ended:?}"
+    );
     let ended = place.saddle(&["solve", "dag"]);
     assert!(ended.code == 2 && ended.stderr.contains("--data <FILE.csv>"), "{ended:?}");
 }

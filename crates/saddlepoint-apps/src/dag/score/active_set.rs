@@ -105,10 +105,9 @@ impl Scaled {
                 signs[i] = -g[i].signum();
             }
             match self.step(&signs)? {
-                Step::Whole => settled = true,
-                Step::Crossed => settled = false,
                 Step::NoGain if settled => break,
-                Step::NoGain => settled = true,
+                Step::Whole | Step::NoGain => settled = true,
+                Step::Crossed => settled = false,
             }
         }
         let residual = self.residual() / scale;

@@ -103,9 +103,9 @@ impl Logistic {
             }
         }
         // Saturated probabilities have no curvature left.
-        (0..p).for_each(|i| {
-            h[i * p + i] = h[i * p + i] * (1.0 + 1e-9) + 1e-12 * self.sizes[parents[i]].powi(2)
-        });
+        for i in 0..p {
+            h[i * p + i] = h[i * p + i] * (1.0 + 1e-9) + 1e-12 * self.sizes[parents[i]].powi(2);
+        }
         let b: Vec<f64> = (0..p).map(|i| (0..p).map(|j| h[i * p + j] * w[j]).sum::<f64>() - g[i]).collect();
         active_set::solve(&h, &b, &vec![self.lambda; p], w)
     }

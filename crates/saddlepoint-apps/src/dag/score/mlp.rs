@@ -94,7 +94,9 @@ impl Mlp {
                     s.iter_mut().zip(&self.columns[i]).for_each(|(s, x)| *s += weight * x);
                 }
             });
-            s.iter_mut().for_each(|s| *s = sigmoid(*s));
+            for s in s.iter_mut() {
+                *s = sigmoid(*s);
+            }
             add_scaled(&mut residual, v[h], s);
         }
         let squares = product(&residual, &residual) / n as f64 + lambda2 * (product(a, a) + product(v, v));

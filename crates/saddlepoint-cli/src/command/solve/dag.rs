@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::exit::{Usage, Verdict};
-use crate::output::{Output, duration, number, place, table, word};
+use crate::output::{Output, number, place, table, word};
 
 /// Learn the directed acyclic graph behind a table of samples
 #[derive(Debug, Args)]
@@ -357,7 +357,7 @@ impl Arguments {
             ("KKT residual".to_owned(), format!("{:.1e}", kkt.residual)),
             ("pairs that violate the conditions".to_owned(), format!("{} of {}", kkt.violations, kkt.pairs)),
             ("steps".to_owned(), learned.steps.to_string()),
-            ("time".to_owned(), duration(seconds)),
+            ("time".to_owned(), format!("{} s", number(seconds))),
         ];
         if let Some(trials) = learned.trials {
             rows.insert(4, ("swaps tried".to_owned(), trials.to_string()));
