@@ -90,6 +90,7 @@ fn a_penalty_a_token_is_one_a_sequence_over_the_mean_length() {
         beta: None,
         mismatched: 0.0,
         samples: &[],
+        rollout: None,
     };
     let slopes = [Unit::Sequence, Unit::Token].map(|per| {
         let config = TetherConfig { beta: Some(0.3), per, ..TetherConfig::default() };
