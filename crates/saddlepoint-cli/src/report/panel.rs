@@ -54,7 +54,7 @@ const PANELS: &[Panel] = &[
     Panel {
         budget: true,
         ..panel(
-            "Divergence from the reference, nats a sequence",
+            "Divergence from the reference, nats",
             &[
                 "tether/divergence",
                 "tether/divergence_low",

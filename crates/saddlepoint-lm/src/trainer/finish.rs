@@ -53,7 +53,7 @@ impl Run<'_> {
         let after = self.draw(&Asked::ids(prompts), "samples/after", step, observer)?;
         let Some(tether) = &self.tether else { return Ok((after, None)) };
         let sampling = self.sampling();
-        let measured = sampling.measure(&mut self.policy, prompts, &after, tether.config().divergence)?;
+        let measured = sampling.measure(&mut self.policy, prompts, &after, tether.config())?;
         observer(&Event::Measured { step, measured: &measured, verdict: tether.verdict(&measured) });
         Ok((after, Some(tether.report(&measured))))
     }

@@ -10,6 +10,7 @@ use saddlepoint_core::seed::Seed;
 use serde_json::{Value, json};
 
 use super::example::{Asked, Example, Posed, bound};
+use super::long;
 use super::order::permutation;
 use crate::data::generate::{Split, Task};
 use crate::data::{Codec, PrepareReport, Prompt, ReadReport, Record, Template, Tokenizer, prepare};
@@ -109,6 +110,7 @@ impl Job {
             Self { recipe, method, model, reference_shape, codec, held_to, train, eval, plan, rewards, held };
         job.check_mismatched()?;
         job.check_rewarded()?;
+        job.check_chunks()?;
         if job.recipe.tether.is_some() {
             job.check_prompts()?;
         }
@@ -160,6 +162,31 @@ impl Job {
     /// How completions are sampled.
     pub(super) fn rollout(&self) -> RolloutConfig {
         self.recipe.rollout.clone().unwrap_or_default()
+    }
+
+    /// Checks that chunk, question and answer fit the reference's own context, which `model.max_position_embeddings` does not
+    /// lengthen.
+    fn check_chunks(&self) -> Result<()> {
+        let parts = self.eval.iter().chain([&self.train]);
+        let longest = |example: &Example| match example {
+            Example::Long(pair) => Some(long::longest_of_reference(pair)),
+            _ => None,
+        };
+        let Some(tokens) = parts.flat_map(|part| &part.examples).filter_map(longest).max() else {
+            return Ok(());
+        };
+        let initial =
+            self.recipe.tether.as_ref().is_none_or(|tether| tether.reference == ReferenceConfig::Initial);
+        let own = if initial { self.reference_shape.context } else { self.model.shape.context };
+        let context = self.held_to.iter().map(|(model, _)| model.shape.context).min().unwrap_or(own);
+        if tokens <= context {
+            return Ok(());
+        }
+        let problem = format!(
+            "the longest chunk with its question and answer has {tokens} tokens, and the reference, which reads it, a context \
+             of {context}: make pairs with shorter chunks (`saddle prepare longpo --chunk-tokens`)"
+        );
+        Err(Error::Config { key: "data".to_owned(), problem })
     }
 
     /// Longest sequence, in tokens, also of a completion under another's prompt.

@@ -35,7 +35,7 @@ use saddlepoint_core::metrics::Metrics;
 use saddlepoint_core::run::RunDir;
 
 pub use best_of::BestOf;
-pub(crate) use example::{Asked, Example, batch, with_samples};
+pub(crate) use example::{Asked, Batch, Example, batch, with_samples};
 pub use job::{Job, Part, codec, comparable};
 pub(crate) use sampling::{Drawn, Sampling};
 pub use summary::{Evaluation, SampleSummary, Summary};

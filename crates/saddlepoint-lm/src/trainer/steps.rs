@@ -163,7 +163,7 @@ fn tighten(run: &mut Run, observer: Observer) -> Result<Option<Metrics>> {
     let prompts: Vec<Asked> = order.iter().take(tether.config().prompts).map(|&i| all[i]).collect();
     let seed = Seed::new(run.seed.stream("tether/samples", &[step]).next_u64());
     let drawn = sampling.draw(&run.policy, &Asked::ids(&prompts), seed)?;
-    let measured = sampling.measure(&mut run.policy, &prompts, &drawn, tether.config().divergence)?;
+    let measured = sampling.measure(&mut run.policy, &prompts, &drawn, tether.config())?;
     tether.observe(&measured)?;
     run.state.duals = tether.duals().cloned();
     let verdict = tether.verdict(&measured);
