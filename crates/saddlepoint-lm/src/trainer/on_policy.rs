@@ -62,7 +62,10 @@ pub(super) fn learn(run: &mut Run, plan: &Plan, want: Want, observer: Observer) 
         let mut cotangent = Cotangent::default();
         let mut of_pass = job.method.loss(&view, &mut cotangent);
         if let Some(tether) = &run.tether {
-            tether.penalize(&view, &mut cotangent, &mut of_pass);
+            let learned =
+                pass.sequences.iter().zip(&pass.judged).filter(|(_, judged)| judged.advantage.is_some());
+            let sequences: Vec<Range<usize>> = learned.map(|(rows, _)| rows.clone()).collect();
+            tether.penalize(&View { sequences: &sequences, ..view }, &mut cotangent, &mut of_pass);
         }
         finite(run, &of_pass, &examples(&round, part))?;
         run.policy.backward(&cotangent)?;
