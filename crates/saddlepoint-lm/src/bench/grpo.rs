@@ -38,8 +38,9 @@ pub fn grpo(options: &Options) -> Result<Report> {
         let watch = Stopwatch::start();
         let completions = drawing.draw(&policy, &[&prompt], Seed::new(seed))?;
         sampling.push(watch.seconds());
-        let groups = [0..COMPLETIONS];
-        let rewarded = Rewarded { groups: &groups, rewards: &rewards, normalized: false, kl: None };
+        let whole = 0..COMPLETIONS;
+        let rewarded =
+            Rewarded { groups: std::slice::from_ref(&whole), rewards: &rewards, normalized: false, kl: None };
         let advantages = method.advantages(&rewarded);
         let round = Round { examples: vec![0], completions, rewards: rewards.clone(), advantages };
         policy.zero_grads();

@@ -25,7 +25,7 @@ pub(super) struct Clipped {
 impl Clip {
     /// Checks `epsilon` and `epsilon_high`, which is `epsilon` where it is not given.
     pub(super) fn new(epsilon: f64, high: Option<f64>) -> Result<Self> {
-        if !(epsilon >= 0.0 && epsilon <= 1.0) {
+        if !(0.0..=1.0).contains(&epsilon) {
             refuse("epsilon", format!("must be in [0, 1], got {epsilon} (default 0.2)"))?;
         }
         if let Some(high) = high.filter(|high| !(*high >= 0.0 && high.is_finite())) {

@@ -242,7 +242,9 @@ impl Method for Grpo {
                     Per::Count(1)
                 }
             };
-            surrogate.iter().for_each(|clipped| clipped.report(&mut sums, per));
+            for clipped in &surrogate {
+                clipped.report(&mut sums, per);
+            }
             if beta > 0.0 {
                 let of_reference = &view.stats.ref_logp[rows.clone()];
                 let l: Vec<f64> =
@@ -324,7 +326,7 @@ mod tests {
         };
         let mean = f64::exp(0.4 / 3.0);
         assert!(at(Level::Sequence)[..3].iter().all(|slope| (slope + mean / 8.0).abs() < 1e-15));
-        assert_eq!(at(Level::Token)[0], 0.0, "clipped: its ratio is e^0.5");
+        assert!(at(Level::Token)[0].abs() < 1e-15, "clipped: its ratio is e^0.5");
         assert!((at(Level::Token)[1] + f64::exp(-0.1) / 8.0).abs() < 1e-15);
     }
 

@@ -204,7 +204,9 @@ fn train(
         }
         let examples: Vec<&Example> = examples.iter().collect();
         let mut norm = Norm::default();
-        examples.iter().for_each(|example| example.count(&mut norm));
+        for example in &examples {
+            example.count(&mut norm);
+        }
         let mut batch = batch(&examples);
         if kind.reads_document() {
             batch.reference = None;

@@ -101,7 +101,8 @@ fn success_rises() {
         let metrics = lines(path.join("run/metrics.jsonl"));
         for line in metrics.iter().filter(|line| line.get("loss").is_some()) {
             assert!(number(line, "sampling/sampling_logp_difference/max") < 1e-4, "{line}");
-            assert_eq!(line["clip_ratio/region_mean"].as_f64().unwrap_or(0.0), 0.0, "new samples: {line}");
+            let clipped = line["clip_ratio/region_mean"].as_f64();
+            assert!(clipped.is_none_or(|share| share < 1e-12), "new samples: {line}");
             assert_eq!(line["reward"], line["rewards/task_reward/mean"]);
         }
     }
@@ -225,7 +226,7 @@ fn what_cannot_be_judged_teaches_nothing() {
     quiet(&load(place.path(), "run.toml", &sets), false);
     let metrics = lines(place.path().join("cut/metrics.jsonl"));
     assert_eq!((number(&metrics[0], "completions/masked"), number(&metrics[0], "grad_norm")), (32.0, 0.0));
-    assert_eq!(number(&metrics[0], "completions/clipped_ratio"), 1.0);
+    assert!(number(&metrics[0], "completions/clipped_ratio") > 1.0 - 1e-12);
     assert_eq!((number(&metrics[0], "loss"), metrics[0].get("entropy")), (0.0, None));
 }
 
