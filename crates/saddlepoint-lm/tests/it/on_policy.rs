@@ -193,12 +193,11 @@ fn a_run_continues_exactly_in_the_middle_of_a_round() {
 #[test]
 fn what_cannot_be_judged_teaches_nothing() {
     let place = place("name = \"grpo\"");
-    let data: String = (0..40)
-        .map(|i| {
-            let solution = if i % 2 == 0 { "\"9\"" } else { "null" };
-            format!("{{\"prompt\": \"4,9,2,{}=\", \"solution\": {solution}}}\n", i % 10)
-        })
-        .collect();
+    let line = |i: usize| {
+        let solution = if i.is_multiple_of(2) { "\"9\"" } else { "null" };
+        format!("{{\"prompt\": \"4,9,2,{}=\", \"solution\": {solution}}}\n", i % 10)
+    };
+    let data = (0..40).map(line).collect::<Vec<_>>().concat();
     fs::write(place.path().join("prompts.jsonl"), data).expect("written");
     let recipe = fs::read_to_string(place.path().join("run.toml")).expect("text");
     let recipe = recipe
