@@ -13,4 +13,5 @@ mod reward;
 mod saddle;
 mod slow_resume;
 mod solve;
+mod solve_tuning;
 mod train;
