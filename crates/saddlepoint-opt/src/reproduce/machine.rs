@@ -35,7 +35,7 @@ pub(super) type Method<'a> = &'a (dyn Fn(&Svm, (&[f64], &[f64])) -> Result<Outco
 
 /// Runs LV-HBA on the form with constraints.
 pub(super) fn lv_hba(solver: &LvHba, machine: &Svm, from: (&[f64], &[f64])) -> Result<Outcome> {
-    crate::bilevel::tuning::by_slack(&Slack(machine), solver, from, &mut Control::default())
+    crate::bilevel::tuning::by_slack(Slack(machine), solver, from, &mut Control::default())
 }
 
 /// What one seed gave.

@@ -151,14 +151,13 @@ pub trait Solver<P: Judge + ?Sized> {
     }
 }
 
-/// Steps until a step ends the run or a limit does: how it ended, and after how many seconds. The last
-/// argument reads the number of steps taken, and what a log shows of the last.
+/// Steps until a step ends the run or a limit does: how it ended, and after how many seconds.
 pub(crate) fn drive<S>(
     state: &mut S,
     stop: Stop,
     control: &mut Control,
     mut step: impl FnMut(&mut S) -> Result<Flow>,
-    (iteration, measures): (fn(&S) -> u64, fn(&S) -> Metrics),
+    (iteration, measures): Seen<S>,
 ) -> Result<(Status, f64)> {
     let watch = Stopwatch::start();
     stop.check()?;
@@ -177,6 +176,9 @@ pub(crate) fn drive<S>(
     };
     Ok((claim, watch.seconds()))
 }
+
+/// What a loop reads of a state: the number of steps taken, and what a log shows of the last.
+pub(crate) type Seen<S> = (fn(&S) -> u64, fn(&S) -> Metrics);
 
 /// Looks on while a solver runs.
 #[derive(Default)]

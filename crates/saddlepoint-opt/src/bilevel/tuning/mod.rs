@@ -197,7 +197,7 @@ pub fn svm(
     svm_by(split, weights, start, |problem, from| match method {
         Method::LvHba => {
             let solver = LvHba { stop: stop.unwrap_or(method.stop()), ..LvHba::default() };
-            by_slack(&Slack(problem), &solver, from, control)
+            by_slack(Slack(problem), &solver, from, control)
         }
         _ => method.solve(&Hinge(problem), from, stop, control),
     })
@@ -228,21 +228,21 @@ pub(crate) fn svm_by(
 /// Runs LV-HBA on the form with constraints from a solution of its lower level. The hyper-gradient is that of the form without, which
 /// is the same function of `x`: its lower level is solved a hundred times faster.
 pub(crate) fn by_slack(
-    slack: &Slack,
+    slack: Slack<'_>,
     solver: &LvHba,
     (x, y): (&[f64], &[f64]),
     control: &mut Control,
 ) -> Result<Outcome> {
     let (lifted, multipliers) = slack.lift(x, y);
-    let mut state = solver.init(slack, x, &lifted)?;
+    let mut state = solver.init(&slack, x, &lifted)?;
     (state.z, state.lambda) = (multipliers.clone(), multipliers);
-    let step = |state: &mut LvHbaState| solver.step(slack, state);
+    let step = |state: &mut LvHbaState| solver.step(&slack, state);
     let ended = drive(&mut state, solver.stop, control, step, (Iterate::iteration, Iterate::measures))?;
     let (mut diagnosis, mut response) = diagnose(&Hinge(slack.0), &state.x, &state.y[..y.len()], &[]);
     (response.y, response.multipliers) = slack.lift(&state.x, &response.y);
-    diagnosis.lower = lower(slack, &state.x, &state.y, &state.lambda);
+    diagnosis.lower = lower(&slack, &state.x, &state.y, &state.lambda);
     diagnosis.gap = slack.lower(&state.x, &state.y) - slack.lower(&state.x, &response.y);
-    Ok(Outcome::judged(slack, ended, &state, solver.stop.tolerance, (diagnosis, response)))
+    Ok(Outcome::judged(&slack, ended, &state, solver.stop.tolerance, (diagnosis, response)))
 }
 
 /// Chooses the penalties of a ridge regression, from a start of their logarithms.
