@@ -58,7 +58,7 @@ def one(args: argparse.Namespace, problem: str, seed: int, folder: Path) -> dict
     peer_s = next(s for s, accuracy in zip(peer["seconds"], peer["val_acc"], strict=True) if accuracy >= target)
     data = shuffled(args.code / FILES[problem], seed, folder)
     command = [args.saddle, "solve", "svm-hyperparameters", "--data", str(data), "--in-order", "--train", "500"]
-    command += ["--held-out", "150", "--start", "-5.5", "--tolerance", "1e-12", "--threads", str(args.threads), "--json"]
+    command += ["--held-out", "150", "--start", "-5.5", "--method", "lv-hba", "--tolerance", "1e-12", "--threads", str(args.threads), "--json"]
     row = {"problem": problem, "seed": seed, "target": target, "peer_s": peer_s, "peer_whole_s": peer_whole}
     row["peer_test"] = peer["test_acc"][-1]
     for iterations in ITERATIONS:

@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use crate::saddle::Place;
 
-/// Two classes of points that overlap a little; `f64`s of no pattern, the same on every machine.
-fn points() -> Vec<[f64; 3]> {
+/// Two classes of points that overlap, label first; `f64`s of no pattern, the same on every machine.
+fn points(count: usize, features: usize) -> Vec<Vec<f64>> {
     let mut state = 1_u64;
     let mut next = move || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -15,16 +15,17 @@ fn points() -> Vec<[f64; 3]> {
     };
     let point = |_| {
         let label = if next() > 0.0 { 1.0 } else { -1.0 };
-        [label, 0.6 * label + 2.0 * next(), 0.4 * label + 2.0 * next()]
+        std::iter::once(label).chain((0..features).map(|_| 0.3 * label + next())).collect()
     };
-    (0..150).map(point).collect()
+    (0..count).map(point).collect()
 }
 
-fn libsvm() -> String {
-    points().iter().fold(String::new(), |mut text, [label, a, b]| {
-        writeln!(text, "{label} 1:{a} 2:{b}").expect("a string grows");
-        text
-    })
+fn libsvm(points: &[Vec<f64>]) -> String {
+    let line = |point: &Vec<f64>| {
+        let features = point[1..].iter().enumerate().map(|(j, value)| format!(" {}:{value}", j + 1));
+        format!("{}{}\n", point[0], features.collect::<String>())
+    };
+    points.iter().map(line).collect()
 }
 
 fn number(value: &Value) -> f64 {
@@ -34,7 +35,8 @@ fn number(value: &Value) -> f64 {
 #[test]
 fn weights_of_a_machine_are_chosen_and_its_multipliers_named() {
     let place = Place::new();
-    place.write("points.txt", libsvm());
+    let points = points(150, 2);
+    place.write("points.txt", libsvm(&points));
     let solve = |more: &[&str]| {
         let arguments = ["solve", "svm-hyperparameters", "--data", "points.txt", "--weights", "class"];
         place.saddle(&[&arguments, more].concat())
@@ -50,7 +52,6 @@ fn weights_of_a_machine_are_chosen_and_its_multipliers_named() {
     let loss = |model: &str| number(&out[model]["held_out"]["loss"]);
     assert!(loss("retrained") <= loss("start"), "{out}");
     // The intercept's condition: the multipliers of both classes sum to the same.
-    let points = points();
     let balance: f64 = out["duals"]
         .as_object()
         .expect("an object")
@@ -80,8 +81,9 @@ fn weights_of_a_machine_are_chosen_and_its_multipliers_named() {
 fn every_method_chooses_penalties_of_ridge() {
     let place = Place::new();
     let mut table = "size,price,age\n".to_owned();
-    for [price, size, age] in points() {
-        writeln!(table, "{size},{},{age}", 3.0 * size + 0.2 * price).expect("a string grows");
+    for point in points(150, 2) {
+        let (size, age) = (point[1], point[2]);
+        writeln!(table, "{size},{},{age}", 3.0 * size + 0.2 * point[0]).expect("a string grows");
     }
     place.write("houses.csv", table);
     let mut losses = Vec::new();
@@ -98,20 +100,22 @@ fn every_method_chooses_penalties_of_ridge() {
         assert!(losses.last() <= Some(&number(&out["start"]["held_out"]["loss"])), "{method}: {out}");
     }
     let best = losses.iter().copied().fold(f64::INFINITY, f64::min);
-    assert!(losses.iter().all(|loss| *loss < 1.05 * best), "{losses:?}");
+    // Penalties leave a bias.
+    assert!(losses.iter().all(|loss| *loss < 1.1 * best), "{losses:?}");
 }
 
 #[test]
 fn labels_that_were_turned_lose_their_weight() {
     let place = Place::new();
-    place.write("points.txt", libsvm());
-    let arguments =
-        ["solve", "hyper-cleaning", "--data", "points.txt", "--flip", "0.3", "--method", "implicit"];
+    // With many features a weight can be told from its neighbours'.
+    place.write("points.txt", libsvm(&points(200, 40)));
+    let arguments = ["solve", "hyper-cleaning", "--data", "points.txt", "--train", "100", "--flip", "0.3"];
     let ended = place.saddle(&[&arguments[..], &["--json"]].concat());
+    assert_eq!(ended.code, 0, "{ended:?}");
     let out = &ended.objects()[0];
     let turned = out["flipped"].as_array().expect("a list").len();
-    assert!((15..40).contains(&turned), "{turned}");
-    assert!(number(&out["separation"]) > 0.75, "{}", out["separation"]);
+    assert!((15..45).contains(&turned), "{turned}");
+    assert!(number(&out["separation"]) > 0.9, "{}", out["separation"]);
     let ended = place.saddle(&arguments);
     assert!(ended.stdout.contains("lightest") && ended.stdout.contains("labels were turned"), "{ended:?}");
 }
@@ -142,7 +146,6 @@ fn what_cannot_be_used_is_refused_with_its_place() {
             &["svm-hyperparameters", "--data", "one.txt"],
             "the problem: a classifier needs two different labels, the data have 1",
         ),
-        (&["ridge", "--data", "one.txt", "--start", "9"], "start: must be in [-12, 6], got 9"),
         (
             &["hyper-cleaning", "--data", "one.txt", "--flip", "2"],
             "--flip must be a probability in [0, 1], got 2",
@@ -154,6 +157,11 @@ fn what_cannot_be_used_is_refused_with_its_place() {
     ] {
         place.refuses(&front(arguments), message);
     }
+    let ended = place.saddle(&front(&["ridge", "--data", "one.txt", "--start", "9"]));
+    assert!(
+        ended.code == 2 && ended.stderr.ends_with("saddle: start: must be in [-12, 6], got 9\n"),
+        "{ended:?}"
+    );
     let ended = place.saddle(&front(&["ridge", "--data", "one.txt", "--method", "lv_hba"]));
     assert!(ended.code == 2 && ended.stderr.contains("'lv-hba'"), "{ended:?}");
     let ended = place.saddle(&front(&["--json", "ridge", "--data", "bad.csv"]));

@@ -42,7 +42,7 @@ impl Arguments {
         if !(0.0..=1.0).contains(&self.flip) {
             return Err(Usage(format!("--flip must be a probability in [0, 1], got {}", self.flip)).into());
         }
-        let mut split = self.data.split(output, Split::classes)?;
+        let mut split = self.data.split(Split::classes)?;
         let flipped = split.flip(self.flip, self.flip_seed);
         let Effort { method, .. } = self.effort;
         let tuned = self.effort.watched("hyper-cleaning", |stop, control| {

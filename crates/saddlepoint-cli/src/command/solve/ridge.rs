@@ -28,7 +28,7 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(crate) fn run(self, output: Output) -> Result<Verdict> {
-        let split = self.data.split(output, Ok)?;
+        let split = self.data.split(Ok)?;
         let Effort { method, .. } = self.effort;
         let tuned = self.effort.watched("ridge", |stop, control| {
             tuning::ridge(&split, self.shared, self.start, method, stop, control)

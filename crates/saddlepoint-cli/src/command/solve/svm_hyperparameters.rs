@@ -40,7 +40,7 @@ enum Sharing {
 
 impl Arguments {
     pub(crate) fn run(self, output: Output) -> Result<Verdict> {
-        let split = self.data.split(output, Split::classes)?;
+        let split = self.data.split(Split::classes)?;
         let weights = match self.weights {
             Sharing::Each => Weights::Each,
             Sharing::Class => Weights::Class,

@@ -52,7 +52,6 @@ impl Data {
     /// Reads and divides them, and says so.
     pub(super) fn split(
         &self,
-        output: Output,
         labels: impl FnOnce(Split) -> saddlepoint_opt::Result<Split>,
     ) -> Result<Split> {
         let all = examples::read(&self.file, self.label.as_deref())?;
@@ -63,7 +62,7 @@ impl Data {
         if self.standardise {
             split = split.standardised();
         }
-        output.say(format!(
+        note(format!(
             "data    {}: {} examples of {} features; {train} train, {held_out} choose, {} judge\n",
             self.file.display(),
             all.len(),
@@ -92,7 +91,7 @@ fn unevenness(train: &Examples) -> Option<f64> {
 #[derive(Debug, Args)]
 pub(super) struct Effort {
     /// How it is solved
-    #[arg(long, value_parser = methods(), default_value = "lv-hba")]
+    #[arg(long, value_parser = methods(), default_value = "implicit")]
     pub(super) method: Method,
     /// Largest projected hyper-gradient of a solution [default: the method's own]
     #[arg(long, value_name = "X")]
