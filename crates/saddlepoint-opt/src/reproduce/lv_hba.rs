@@ -22,7 +22,7 @@ pub(super) const REPRODUCTION: Reproduction = Reproduction {
                  vector machine's examples on diabetes and fourclass, and with 40 % of the training labels turned on breast-cancer, where these \
                  data are at hand (`opt/bilevel` in `$SADDLE_DATA`): 80 rounds with the released steps, beside hyper-gradients by implicit \
                  differentiation to their end. The released program updates neither weights nor `z`; here they are updated as in the paper.",
-    seeds: 20,
+    seeds: 40,
     run,
 };
 
