@@ -1,6 +1,6 @@
 """Runs `saddle bench` and the peers in turns and prints the ratios.
 
-    python run.py --saddle ../../target/release/saddle [step] [dpo] [generate] [llama] [--rounds 3] [--json]
+    python run.py --saddle ../../target/release/saddle [step] [dpo] [generate] [grpo] [llama] [--rounds 3] [--json]
 
 Each round starts one process of ours and one of each peer, one after the other, so that a neighbour's
 load or a slow minute of the machine falls on both. The speed-up is the median over the rounds of
@@ -52,6 +52,9 @@ def comparisons(names: list[str], gguf: Path | None) -> list[Comparison]:
         ],
         "dpo": [
             Comparison("dpo", ["dpo"], ["trl_dpo.py"], speedup=3.0, aim=4.5, memory=0.4, same_tokens=False),
+        ],
+        "grpo": [
+            Comparison("grpo", ["grpo"], ["trl_grpo.py"], speedup=2.2, memory=0.4),
         ],
         # The three goals are multiples of what transformers does in float32.
         "generate": [
@@ -130,7 +133,7 @@ def show(rows: list[dict]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="step, dpo, generate, llama [default: the first three]")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="step, dpo, generate, grpo, llama [default: the first three]")
     parser.add_argument("--saddle", default="saddle", help="path of the binary")
     parser.add_argument("--gguf", type=Path, help="folder of smollm2-{F32,F16,Q8_0}.gguf, for `llama`")
     parser.add_argument("--rounds", type=int, default=3)
@@ -139,8 +142,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON line a row in place of the table")
     args = parser.parse_args()
     names = args.names or ["step", "dpo", "generate"]
-    if unknown := set(names) - {"step", "dpo", "generate", "llama"}:
-        parser.error(f"unknown benchmark {sorted(unknown)[0]}; known are step, dpo, generate, llama")
+    if unknown := set(names) - {"step", "dpo", "generate", "grpo", "llama"}:
+        parser.error(f"unknown benchmark {sorted(unknown)[0]}; known are step, dpo, generate, grpo, llama")
     if "llama" in names and args.gguf is None:
         parser.error("llama needs --gguf FOLDER, written by make_gguf.py")
 

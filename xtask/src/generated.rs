@@ -95,7 +95,9 @@ fn reproductions(measured: &str) -> Result<String> {
         saddlepoint_lm::reproduce::LIST.iter().map(|r| (r.slug, r.title, r.paper, r.experiment, r.seeds));
     let opt =
         saddlepoint_opt::reproduce::LIST.iter().map(|r| (r.slug, r.title, r.paper, r.experiment, r.seeds));
-    for (slug, title, paper, experiment, seeds) in lm.chain(opt) {
+    let apps =
+        saddlepoint_apps::reproduce::LIST.iter().map(|r| (r.slug, r.title, r.paper, r.experiment, r.seeds));
+    for (slug, title, paper, experiment, seeds) in lm.chain(opt).chain(apps) {
         let outcome = outcomes.iter().find(|outcome| outcome.slug == slug).with_context(|| {
             format!("has no line for {slug}: add the one that `saddle reproduce {slug} --json` prints")
         })?;

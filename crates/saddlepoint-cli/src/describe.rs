@@ -21,11 +21,11 @@ pub(crate) fn job(job: &Job) -> Result<String> {
         shape.vocab,
     );
     let (train, eval) = (job.train(), job.eval());
-    part(&mut text, "data", train);
+    part(&mut text, "data", train, job.is_rewarded());
     match eval {
         // A share of one file: what was read and left out is that of the whole file, said above.
         Some(eval) if eval.read == train.read => {}
-        Some(eval) => part(&mut text, "eval", eval),
+        Some(eval) => part(&mut text, "eval", eval, job.is_rewarded()),
         None => {}
     }
     let _ = writeln!(
@@ -46,7 +46,7 @@ pub(crate) fn memory(plan: &MemoryPlan) -> Vec<(String, u64)> {
 }
 
 /// What was read and what became of it; nothing that was left out or cut stays unsaid.
-fn part(text: &mut String, name: &str, part: &Part) {
+fn part(text: &mut String, name: &str, part: &Part, rewarded: bool) {
     let (read, prepared) = (&part.read, &part.prepared);
     let _ = writeln!(
         text,
@@ -73,6 +73,7 @@ fn part(text: &mut String, name: &str, part: &Part) {
         }
     }
     if !read.extra_columns.is_empty() {
-        let _ = writeln!(text, "        columns not used: {}", read.extra_columns.join(", "));
+        let use_of = if rewarded { "columns for rewards" } else { "columns not used" };
+        let _ = writeln!(text, "        {use_of}: {}", read.extra_columns.join(", "));
     }
 }

@@ -90,6 +90,7 @@ fn code(error: &Error) -> u8 {
             || cause.is::<saddlepoint_lm::Error>()
             || cause.is::<saddlepoint_opt::Error>()
             || cause.is::<saddlepoint_opt::examples::ReadError>()
+            || cause.is::<saddlepoint_apps::Error>()
             || cause.is::<saddlepoint_core::Error>()
             || cause.is::<io::Error>()
         {

@@ -16,9 +16,12 @@ use crate::output::{Output, note, number, place};
 use crate::{output, report};
 
 /// Metrics that a line of progress shows, if they are there.
-const SHOWN: [&str; 6] = [
+const SHOWN: [&str; 9] = [
     "loss",
     "eval_loss",
+    "reward",
+    "eval_reward",
+    "completions/mean_length",
     "rewards/accuracies",
     "eval_rewards/accuracies",
     "tether/divergence",

@@ -12,6 +12,7 @@ pub mod model;
 pub mod recipe;
 pub mod reproduce;
 pub mod reward;
+pub mod rollout;
 pub mod short_to_long;
 pub mod tether;
 pub mod trainer;

@@ -29,6 +29,8 @@ enum Name {
     Step,
     /// A DPO step with LoRA, prompts of 256 tokens and completions of 64
     Dpo,
+    /// A GRPO step with LoRA: eight completions of 128 tokens, sampled and trained
+    Grpo,
     /// Decoding eight completions from prompts of 64 tokens
     Generate,
     /// The head alone: log-probabilities and their gradient for 4,096 tokens
@@ -43,6 +45,7 @@ impl Arguments {
         let report = match self.name {
             Name::Step => bench::step(&options),
             Name::Dpo => bench::dpo(&options),
+            Name::Grpo => bench::grpo(&options),
             Name::Generate => bench::generate(&options),
             Name::Head => bench::head(&options),
             Name::Gemm => bench::gemm(&options),
@@ -65,6 +68,7 @@ fn rows(report: &Report) -> Vec<[String; 2]> {
         ("of the machine's matrix-product peak", share(report.gemm_fraction)),
         ("of the machine's memory bandwidth", share(report.bandwidth_fraction)),
         ("added by exact KL and entropy", share(report.exact_extra)),
+        ("of the time in sampling", share(report.sampling_fraction)),
     ]
     .into_iter()
     .filter_map(|(name, value)| Some([name.to_owned(), value?]))

@@ -55,16 +55,16 @@ fn of_recipe(recipe: &Recipe, output: Output) -> Result<()> {
     let result = recipe.train.output_dir.join("model");
     let before = job.evaluate(None)?;
     let after = result.is_dir().then(|| job.evaluate(Some(&result))).transpose()?;
-    let object = |metrics: &[(&str, f64)]| -> Map<String, Value> {
-        metrics.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect()
+    let object = |metrics: &[(String, f64)]| -> Map<String, Value> {
+        metrics.iter().map(|(name, value)| (name.clone(), json!(value))).collect()
     };
     output.object(&json!({ "before": object(&before), "after": after.as_deref().map(object) }))?;
     if !output.json() {
         let after =
             |name: &str| after.iter().flatten().find(|metric| metric.0 == name).map(|metric| metric.1);
-        let rows = before.iter().map(|(name, value)| {
-            [(*name).to_owned(), number(*value), after(name).map_or(String::new(), number)]
-        });
+        let rows = before
+            .iter()
+            .map(|(name, value)| [name.clone(), number(*value), after(name).map_or(String::new(), number)]);
         output.say(table(["held-out", ">before", ">after"], rows))?;
     }
     Ok(())

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Args;
 use saddlepoint_lm::recipe::Recipe;
+use saddlepoint_lm::tether::Unit;
 use saddlepoint_lm::trainer::{self, BestOf, Job};
 use serde_json::json;
 
@@ -95,6 +96,11 @@ impl Arguments {
 
     fn best_of(&self, recipe: &Path, samples: u16) -> Result<Vec<BestOf>> {
         let recipe = trainer::resolved(&Recipe::load(recipe, &self.sets)?)?;
+        if recipe.tether.as_ref().is_some_and(|tether| tether.per == Unit::Token) {
+            let problem = "--best-of: the divergence of choosing is one of whole sequences; the recipe's is a mean over \
+                           tokens (tether.per)";
+            return Err(Usage(problem.into()).into());
+        }
         note(format!("drawing {samples} samples a prompt of the model before training"))?;
         let refuse = || Usage("--best-of: the recipe's data has no rule that says what is right".into());
         Ok(Job::open(&recipe)?.best_of(samples.into())?.ok_or_else(refuse)?)

@@ -112,6 +112,7 @@ impl Arguments {
             max_batch: self.batch_size.get().min(total),
             weights: self.weights.into(),
             adapter: self.model.adapter.is_some(),
+            tempered: false,
         };
         let asked: Vec<engine::Prompt> =
             prompts.iter().map(|prompt| engine::Prompt { ids: prompt.ids.clone(), samples }).collect();

@@ -42,6 +42,7 @@ impl Arguments {
             let held = match reproduction {
                 Listed::Opt(reproduction) => one(reproduction, &setting, &self.output, output)?,
                 Listed::Lm(reproduction) => one(reproduction, &setting, &self.output, output)?,
+                Listed::Apps(reproduction) => one(reproduction, &setting, &self.output, output)?,
             };
             if !held {
                 verdict = Verdict::Missed;
@@ -56,6 +57,7 @@ impl Arguments {
 enum Listed {
     Opt(&'static saddlepoint_opt::reproduce::Reproduction),
     Lm(&'static saddlepoint_lm::reproduce::Reproduction),
+    Apps(&'static saddlepoint_apps::reproduce::Reproduction),
 }
 
 impl Listed {
@@ -63,6 +65,7 @@ impl Listed {
         match self {
             Listed::Opt(reproduction) => reproduction.slug,
             Listed::Lm(reproduction) => reproduction.slug,
+            Listed::Apps(reproduction) => reproduction.slug,
         }
     }
 
@@ -70,6 +73,7 @@ impl Listed {
         match self {
             Listed::Opt(reproduction) => reproduction.seeds,
             Listed::Lm(reproduction) => reproduction.seeds,
+            Listed::Apps(reproduction) => reproduction.seeds,
         }
     }
 }
@@ -77,7 +81,9 @@ impl Listed {
 /// Those of every crate.
 fn all() -> Vec<Listed> {
     let lm = saddlepoint_lm::reproduce::LIST.iter().map(|reproduction| Listed::Lm(reproduction));
-    lm.chain(saddlepoint_opt::reproduce::LIST.iter().map(|reproduction| Listed::Opt(reproduction))).collect()
+    let opt = saddlepoint_opt::reproduce::LIST.iter().map(|reproduction| Listed::Opt(reproduction));
+    let apps = saddlepoint_apps::reproduce::LIST.iter().map(|reproduction| Listed::Apps(reproduction));
+    lm.chain(opt).chain(apps).collect()
 }
 
 fn chosen(slug: &str) -> Result<Vec<Listed>> {

@@ -115,7 +115,7 @@ fn judged(tether: &Report) -> String {
     let [low, high] = tether.interval.map(number);
     let measured = format!("{} (95 % interval {low} to {high})", number(tether.measured));
     let mut rows = vec![[
-        format!("{} from the {} reference, nats a sequence", tether.divergence, tether.reference),
+        format!("{} from the {} reference, {}", tether.divergence, tether.reference, tether.per),
         measured,
     ]];
     match tether.budget {

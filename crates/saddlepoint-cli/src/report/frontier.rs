@@ -40,7 +40,7 @@ pub(crate) struct Point {
     pub(crate) budget: Option<f64>,
     /// The last coefficient of the divergence.
     pub(crate) beta: f64,
-    /// Divergence on held-out prompts, nats a sequence.
+    /// Divergence on held-out prompts, nats a sequence or token.
     pub(crate) divergence: f64,
     /// Its 95 % interval.
     pub(crate) divergence_interval: [f64; 2],
@@ -50,7 +50,7 @@ pub(crate) struct Point {
     pub(crate) reward_interval: Option<[f64; 2]>,
     /// Whether the budget held.
     pub(crate) held: Option<bool>,
-    /// Which divergence from which reference.
+    /// Which divergence from which reference, and its unit.
     #[serde(skip)]
     pub(crate) of: String,
     /// What the reward is.
@@ -90,7 +90,7 @@ pub(crate) fn read(directory: &Path, metric: Option<&str>) -> Result<Point> {
         reward,
         reward_interval,
         held: tether.held,
-        of: format!("{} from the {} reference", tether.divergence, tether.reference),
+        of: format!("{} from the {} reference, {}", tether.divergence, tether.reference, tether.per),
         rewarded,
     })
 }
@@ -131,10 +131,9 @@ fn render(frontier: &Frontier) -> String {
         y: best.interval,
         at: (best.divergence, best.reward),
     });
-    let x = format!("{}, nats a sequence", frontier.divergence);
     let chart = Chart {
         title: &frontier.reward,
-        x: Some(&x),
+        x: Some(&frontier.divergence),
         curves,
         crosses: crosses.chain(best).collect(),
         limit: None,
@@ -187,7 +186,7 @@ mod tests {
         let best = BestOf { n: 2, reward: 0.6, interval: [0.5, 0.7], divergence: 0.2, bound: 0.3 };
         let html = render(&Frontier {
             reward: "share of right samples".to_owned(),
-            divergence: "reverse_kl from the initial reference".to_owned(),
+            divergence: "reverse_kl from the initial reference, nats a sequence".to_owned(),
             points: vec![point("dpo", 0.2), point("dpo", 0.4), point("ipo", 0.3)],
             best_of: vec![best],
         });

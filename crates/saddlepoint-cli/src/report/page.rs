@@ -126,8 +126,8 @@ fn gauge(tether: &tether::Report) -> String {
         None => (String::new(), format!("penalty with beta <b>{}</b>", number(tether.beta))),
     };
     let mut source = format!(
-        "{} from the {} reference, nats a sequence: mean of {} samples of {} held-out prompts",
-        tether.divergence, tether.reference, tether.samples, tether.prompts,
+        "{} from the {} reference, {}: mean of {} samples of {} held-out prompts",
+        tether.divergence, tether.reference, tether.per, tether.samples, tether.prompts,
     );
     if tether.truncated > 0 {
         let _ = write!(source, ", {} of them cut at the longest length", tether.truncated);

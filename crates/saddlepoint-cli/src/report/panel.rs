@@ -20,6 +20,21 @@ const fn panel(title: &'static str, names: &'static [&'static str]) -> Panel {
 
 const PANELS: &[Panel] = &[
     Panel { noisy: true, ..panel("Loss", &["loss", "eval_loss"]) },
+    Panel { noisy: true, ..panel("Reward of a completion", &["reward", "eval_reward"]) },
+    Panel {
+        noisy: true,
+        ..panel(
+            "Tokens of a completion",
+            &["completions/min_length", "completions/mean_length", "completions/max_length"],
+        )
+    },
+    Panel {
+        noisy: true,
+        ..panel(
+            "Share of completions",
+            &["frac_reward_zero_std", "completions/clipped_ratio", "eval_completions/clipped_ratio"],
+        )
+    },
     Panel {
         noisy: true,
         ..panel("Implicit rewards", &["rewards/chosen", "rewards/rejected", "rewards/margins"])
@@ -39,7 +54,7 @@ const PANELS: &[Panel] = &[
     Panel {
         budget: true,
         ..panel(
-            "Divergence from the reference, nats a sequence",
+            "Divergence from the reference, nats",
             &[
                 "tether/divergence",
                 "tether/divergence_low",

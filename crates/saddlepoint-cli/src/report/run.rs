@@ -48,6 +48,13 @@ pub(super) struct Sample {
     pub(super) before_right: Option<bool>,
     /// The same after.
     pub(super) after_right: Option<bool>,
+    /// The step at which it was trained on, of a completion that was.
+    step: Option<u64>,
+}
+
+/// The samples before and after training, without those that were trained on.
+fn compared(samples: Vec<Sample>) -> Vec<Sample> {
+    samples.into_iter().filter(|sample| sample.step.is_none()).collect()
 }
 
 /// What a run cost.
@@ -74,7 +81,7 @@ impl Run {
             config: rows,
             meta: read(directory, "meta.json", json)?.unwrap_or_default(),
             curves: curves(&read(directory, "metrics.jsonl", lines)?.unwrap_or_default()),
-            samples: read(directory, "samples.jsonl", lines)?.unwrap_or_default(),
+            samples: read(directory, "samples.jsonl", lines)?.map_or_else(Vec::new, compared),
             cost: read(directory, super::COST, json)?.unwrap_or_default(),
             summary: read(directory, "summary.json", json)?,
         })
@@ -155,6 +162,13 @@ mod tests {
         let curves = curves(&lines(text).expect("two complete lines"));
         assert_eq!(curves[0].points, [(1.0, 2.0), (2.0, 1.0)]);
         assert_eq!((curves[1].name.as_str(), curves[1].points.as_slice()), ("kl", &[(2.0, 0.5)][..]));
+    }
+
+    #[test]
+    fn completions_that_were_trained_on_are_not_compared() {
+        let text = "{\"step\":1,\"prompt\":\"a\"}\n{\"prompt\":\"b\",\"before\":\"x\",\"after\":\"y\"}\n";
+        let samples = compared(lines(text).expect("two lines"));
+        assert_eq!((samples.len(), samples[0].prompt.as_str()), (1, "b"));
     }
 
     #[test]

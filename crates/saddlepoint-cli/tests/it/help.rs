@@ -25,7 +25,7 @@ fn help_of_every_command() {
 /// The names in the list of commands of a help text.
 fn commands(help: &str) -> Vec<String> {
     help.lines()
-        .skip_while(|line| *line != "Commands:")
+        .skip_while(|line| !["Commands:", "Applications:"].contains(line))
         .skip(1)
         .take_while(|line| !line.is_empty())
         .filter(|line| !line.starts_with("   "))

@@ -13,5 +13,6 @@ mod reward;
 mod saddle;
 mod slow_resume;
 mod solve;
+mod solve_dag;
 mod solve_tuning;
 mod train;

@@ -152,7 +152,7 @@ fn what_cannot_be_used_is_refused_with_its_place() {
         ),
         (
             &["--tolerance", "1", "ridge", "--data", "one.txt"],
-            "options before the command are those of saddle solve FILE; put options of the command after its name",
+            "options before the application are those of saddle solve FILE; put options after its name",
         ),
     ] {
         place.refuses(&front(arguments), message);

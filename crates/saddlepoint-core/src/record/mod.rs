@@ -3,6 +3,7 @@
 //! | file | one line or record is | times in it |
 //! |---|---|---|
 //! | `metrics.jsonl` | `{"step":N, "loss":..., ...}` | no: equal runs give equal bytes |
+//! | `samples.jsonl` | `{"step":N, ...}`: a sample that was trained on; only where there are such | no |
 //! | `events.jsonl` | `{"time":..., "kind":"...", "data":...}` | yes |
 //! | `events.out.tfevents.*` | the metrics once more, for TensorBoard | yes |
 
@@ -23,7 +24,9 @@ use tensorboard::EventFile;
 /// Writes the records of one run. Every line is handed to the system at once, so a killed process loses none.
 #[derive(Debug)]
 pub struct Recorder {
+    dir: PathBuf,
     metrics: Appender,
+    samples: Option<Appender>,
     events: Appender,
     board: EventFile,
     non_finite: u64,
@@ -41,12 +44,16 @@ impl Recorder {
     /// For equal bytes with an uninterrupted run, everything about a step is logged before its checkpoint.
     pub fn resume(dir: &Path, step: u64) -> Result<Self> {
         lines::keep(&dir.join(METRICS), |line| Ok(lines::step(line)? <= step))?;
+        // What the end of a run has added has no step, and it will add it again.
+        lines::keep(&dir.join(SAMPLES), |line| Ok(lines::step(line).is_ok_and(|of| of <= step)))?;
         lines::keep(&dir.join(EVENTS), |_| Ok(true))?;
         Self::open(dir, Some(step))
     }
 
     fn open(dir: &Path, resumed: Option<u64>) -> Result<Self> {
         Ok(Self {
+            dir: dir.to_owned(),
+            samples: None,
             metrics: Appender::open(dir.join(METRICS))?,
             events: Appender::open(dir.join(EVENTS))?,
             board: EventFile::create(dir, resumed.map(|step| step + 1))?,
@@ -67,6 +74,15 @@ impl Recorder {
         self.board.scalars(step, metrics)
     }
 
+    /// Records a sample, an object with its `step`.
+    pub fn sample(&mut self, sample: &serde_json::Value) -> Result<()> {
+        let samples = match &mut self.samples {
+            Some(samples) => samples,
+            none => none.insert(Appender::open(self.dir.join(SAMPLES))?),
+        };
+        samples.line(sample)
+    }
+
     /// Records that something happened: a warning, a resumption, a sample that was dropped.
     pub fn event(&mut self, kind: &str, data: &serde_json::Value) -> Result<()> {
         self.events.line(&serde_json::json!({ "time": unix_seconds(), "kind": kind, "data": data }))
@@ -80,11 +96,13 @@ impl Recorder {
     /// Forces everything recorded so far to the disk, so that a checkpoint never outlives the lines before it.
     pub fn sync(&self) -> Result<()> {
         self.metrics.sync()?;
+        self.samples.as_ref().map_or(Ok(()), Appender::sync)?;
         self.events.sync()
     }
 }
 
 const METRICS: &str = "metrics.jsonl";
+const SAMPLES: &str = "samples.jsonl";
 const EVENTS: &str = "events.jsonl";
 
 /// A file of JSON lines that only grows.
@@ -195,6 +213,24 @@ mod tests {
             prop_assert_eq!(fs::read_to_string(broken.path().join(EVENTS)).unwrap().lines().count(), 1);
             prop_assert_eq!(boards(broken.path()), 2);
         }
+    }
+
+    #[test]
+    fn samples_end_at_the_checkpoint_and_what_the_end_of_a_run_added_goes() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join(SAMPLES);
+        let mut recorder = Recorder::create(place.path()).unwrap();
+        assert!(!path.exists(), "only where there are samples");
+        for step in [1, 1, 2, 3] {
+            recorder.sample(&serde_json::json!({ "step": step })).unwrap();
+        }
+        let mut text = fs::read_to_string(&path).unwrap();
+        text.push_str("{\"prompt\":\"a\"}\n{\"step\":");
+        fs::write(&path, text).unwrap();
+        let mut recorder = Recorder::resume(place.path(), 2).unwrap();
+        recorder.sample(&serde_json::json!({ "step": 3 })).unwrap();
+        let lines = fs::read_to_string(&path).unwrap();
+        assert_eq!(lines, "{\"step\":1}\n{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n");
     }
 
     #[test]

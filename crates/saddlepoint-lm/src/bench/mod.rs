@@ -1,5 +1,6 @@
 //! Timed work on random weights of SmolLM2-135M's shape, as shares of what the machine can do.
 
+mod grpo;
 mod head;
 mod machine;
 
@@ -11,6 +12,7 @@ use saddlepoint_core::seed::Seed;
 use saddlepoint_opt::optimizer::{AdamW, AdamWConfig, clip_factor, global_norm};
 use serde::Serialize;
 
+pub use self::grpo::grpo;
 pub use self::head::head;
 use crate::engine::{
     Cotangent, Forest, GenerateConfig, Generator, LoraConfig, Policy, Prompt, Reference, Rope, RopeScaling,
@@ -49,6 +51,9 @@ pub struct Report {
     /// What the exact divergence and the entropy add, as a share of the head's time without them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exact_extra: Option<f64>,
+    /// Time in which completions are sampled, as a share of the whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sampling_fraction: Option<f64>,
 }
 
 impl Report {
@@ -65,6 +70,7 @@ impl Report {
             gemm_fraction: None,
             bandwidth_fraction: None,
             exact_extra: None,
+            sampling_fraction: None,
         }
     }
 }

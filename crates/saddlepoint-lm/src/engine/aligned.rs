@@ -2,6 +2,8 @@
 
 use std::ops::{Deref, DerefMut};
 
+use super::pages::zeros;
+
 /// Bytes of a cache line, and of the widest vector register.
 const LINE: usize = 64;
 
@@ -16,7 +18,7 @@ pub(crate) struct Aligned {
 impl Aligned {
     /// Zeros, in pages that are there only once they are used.
     pub(crate) fn new(len: usize) -> Self {
-        let memory = vec![0.0f32; len + LINE / size_of::<f32>()];
+        let memory: Vec<f32> = zeros(len + LINE / size_of::<f32>());
         let from = memory.as_ptr().align_offset(LINE);
         Self { memory, from, len }
     }

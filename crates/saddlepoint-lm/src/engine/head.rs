@@ -50,6 +50,11 @@ impl Head<'_> {
         rows * columns(rows, vocab) * if reference { 2 } else { 1 }
     }
 
+    /// What a product of hidden states and the head's matrix is multiplied with.
+    fn scale(&self) -> f32 {
+        self.want.temperature.map_or(1.0, |temperature| (1.0 / temperature) as f32)
+    }
+
     fn chunk<'c>(&self, logits: &'c [f32], first: usize, columns: usize) -> Vocabulary<'c> {
         let divergence = self.want.divergence.filter(|_| self.reference.is_some());
         Vocabulary { logits, first, columns, entropy: self.want.entropy, divergence }
@@ -93,7 +98,7 @@ impl Head<'_> {
         let start = side.weights.places.head.start + first * d;
         let w = side.weights.mat(&(start..start + columns * d), d);
         let x = Mat::new(&side.hidden[own], n, d);
-        self.kernels.matmul(MatMut::new(out, n, columns), x, w.t(), 1.0, false);
+        self.kernels.matmul(MatMut::new(out, n, columns), x, w.t(), self.scale(), false);
     }
 
     /// Statistics of all rows; `targets [R]`. `keep`, if it has `R` times the vocabulary elements, is left with
@@ -153,11 +158,11 @@ impl Head<'_> {
             let start = self.policy.weights.places.head.start + first * d;
             let w = self.policy.weights.mat(&(start..start + columns * d), d);
             let own = rows.start * d..rows.end * d;
-            self.kernels.matmul(MatMut::new(&mut dhidden[own.clone()], n, d), dz, w, 1.0, first > 0);
+            self.kernels.matmul(MatMut::new(&mut dhidden[own.clone()], n, d), dz, w, self.scale(), first > 0);
             if let Some(dw) = dweights.as_deref_mut() {
                 let part = MatMut::new(&mut dw[first * d..(first + columns) * d], columns, d);
                 let h = Mat::new(&self.policy.hidden[own], n, d);
-                self.kernels.matmul(part, dz.t(), h, 1.0, accumulate || rows.start > 0);
+                self.kernels.matmul(part, dz.t(), h, self.scale(), accumulate || rows.start > 0);
             }
         });
     }

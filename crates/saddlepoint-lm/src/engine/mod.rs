@@ -13,6 +13,7 @@ mod forest;
 mod head;
 pub mod kernel;
 mod lora;
+mod pages;
 mod plan;
 mod policy;
 mod rope;

@@ -11,6 +11,9 @@ pub struct Want {
     pub ref_logp: bool,
     /// Divergence of the policy's next-token distribution from the reference's, exact over the vocabulary.
     pub divergence: Option<Divergence>,
+    /// What logits are divided by before anything is computed from them, the policy's and the reference's; none leaves
+    /// them as they are. `logp` is among what it changes. Positive.
+    pub temperature: Option<f64>,
 }
 
 impl Want {
@@ -19,13 +22,14 @@ impl Want {
         self.ref_logp || self.divergence.is_some()
     }
 
-    /// Both wishes together; if both name a divergence, `self`'s is kept.
+    /// Both wishes together; if both name a divergence or a temperature, `self`'s is kept.
     #[must_use]
     pub fn or(self, other: Want) -> Want {
         Want {
             entropy: self.entropy || other.entropy,
             ref_logp: self.ref_logp || other.ref_logp,
             divergence: self.divergence.or(other.divergence),
+            temperature: self.temperature.or(other.temperature),
         }
     }
 }

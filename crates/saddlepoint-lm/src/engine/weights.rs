@@ -7,6 +7,7 @@ use half::bf16;
 use rayon::prelude::*;
 
 use super::kernel::{Mat, NarrowWeights};
+use super::pages::zeros;
 use super::{Shape, TensorSpec, WeightSource};
 use crate::Result;
 
@@ -98,8 +99,8 @@ impl Weights {
         let specs = shape.tensors();
         let places = Places::new(shape, &specs);
         let store = match storage {
-            Storage::F32 => Store::F32(vec![0.0; places.len]),
-            Storage::Bf16 => Store::Bf16 { matrices: vec![bf16::ZERO; places.len], vectors: BTreeMap::new() },
+            Storage::F32 => Store::F32(zeros(places.len)),
+            Storage::Bf16 => Store::Bf16 { matrices: zeros(places.len), vectors: BTreeMap::new() },
         };
         Self { places, specs, store }
     }

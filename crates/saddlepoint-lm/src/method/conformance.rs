@@ -4,6 +4,7 @@ use rand::RngExt;
 use saddlepoint_core::seed::Seed;
 use serde::Deserialize;
 
+use super::grpo::{GrpoConfig, Level, LossType};
 use super::implicit_reward::{ImplicitRewardConfig, ValueMode};
 use super::*;
 
@@ -22,6 +23,8 @@ struct Batch {
     contexts: Vec<Range<usize>>,
     /// After the prompt of each pair.
     samples: Vec<Completions>,
+    /// What is known of each sequence as a completion of the policy's own: log-probabilities when it was sampled, and its advantage.
+    judged: Vec<(Vec<f64>, Option<f64>)>,
     stats: Stats,
 }
 
@@ -29,13 +32,29 @@ struct Batch {
 const MISMATCHED: f64 = 0.3;
 
 impl Batch {
-    /// What `method` sees: no samples if it asks for none, and contexts only of long pairs.
-    fn view(&self, method: &dyn Method, beta: Option<f64>) -> View<'_> {
-        let norm = norm(&self.sequences, &self.labels);
+    /// The sequences as completions of the policy's own, two of a prompt.
+    fn judged(&self) -> Vec<Judged<'_>> {
+        let mut judged = Vec::new();
+        for (i, (old_logp, advantage)) in self.judged.iter().enumerate() {
+            let reward = advantage.map(|a| f64::from(a > 0.0));
+            judged.push(Judged { old_logp, advantage: *advantage, reward, group: i / 2 });
+        }
+        judged
+    }
+
+    /// What `method` sees: no samples if it asks for none, contexts only of long pairs, and `judged` only if it is on-policy.
+    fn view<'a>(&'a self, method: &dyn Method, judged: &'a [Judged<'a>], beta: Option<f64>) -> View<'a> {
+        let mut norm = norm(&self.sequences, &self.labels);
+        let rollout = method.on_policy().map(|_| {
+            let learned =
+                |(rows, judged): (&Range<usize>, &Judged)| judged.advantage.map_or(0, |_| rows.len());
+            norm.tokens = self.sequences.iter().zip(judged).map(learned).sum();
+            Rollout { completions: judged, max_completion_length: 6, tokens_a_step: 0.8 * norm.tokens as f64 }
+        });
         let samples = if method.samples().is_some() { &self.samples[..] } else { &[] };
         let contexts = if method.meta().input == Input::LongPairs { &self.contexts[..] } else { &[] };
         let (sequences, labels, stats) = (&self.sequences, &self.labels, &self.stats);
-        View { sequences, labels, contexts, stats, norm, beta, mismatched: MISMATCHED, samples }
+        View { sequences, labels, contexts, stats, norm, beta, mismatched: MISMATCHED, samples, rollout }
     }
 }
 
@@ -58,7 +77,12 @@ fn batch() -> Batch {
     let contexts = drawn.split_off(SEQUENCES / 2 * SAMPLES);
     let labels = sequences.iter().map(|_| rng.random()).collect();
     let group = |rows: &[Range<usize>]| Completions { sequences: rows.to_vec(), truncated: rows.len() % 2 };
-    Batch { samples: drawn.chunks(SAMPLES).map(group).collect(), sequences, labels, contexts, stats }
+    let mut judge = |rows: &Range<usize>| {
+        let old = stats.logp[rows.clone()].iter().map(|logp| logp + rng.random_range(-0.4..0.4)).collect();
+        (old, (rows.start > 4).then(|| rng.random_range(-2.0..2.0)))
+    };
+    let judged = sequences.iter().map(&mut judge).collect();
+    Batch { samples: drawn.chunks(SAMPLES).map(group).collect(), sequences, labels, contexts, judged, stats }
 }
 
 fn norm(sequences: &[Range<usize>], labels: &[bool]) -> Norm {
@@ -70,7 +94,22 @@ fn norm(sequences: &[Range<usize>], labels: &[bool]) -> Norm {
 /// The default settings of every method, and those under which a method couples its sequences.
 fn settings() -> Vec<MethodConfig> {
     let coupled = ImplicitRewardConfig { v_mode: ValueMode::BatchMean, ..ImplicitRewardConfig::default() };
-    [MethodConfig::defaults(), vec![MethodConfig::ImplicitReward(coupled)]].concat()
+    let grpo = |loss_type, importance_sampling_level, use_bias_correction_kl| {
+        let loss = GrpoConfig {
+            loss_type,
+            importance_sampling_level,
+            use_bias_correction_kl,
+            ..GrpoConfig::default()
+        };
+        MethodConfig::Grpo(GrpoConfig { beta: 0.3, epsilon_high: Some(0.28), ..loss })
+    };
+    let others = vec![
+        MethodConfig::ImplicitReward(coupled),
+        grpo(LossType::Grpo, Level::Token, true),
+        grpo(LossType::Bnpo, Level::Sequence, true),
+        grpo(LossType::DrGrpo, Level::Sequence, false),
+    ];
+    [MethodConfig::defaults(), others].concat()
 }
 
 fn value(method: &dyn Method, view: &View) -> f64 {
@@ -84,9 +123,11 @@ fn the_cotangent_is_the_derivative_of_the_loss() {
     for config in settings() {
         let method = config.build().expect("defaults are valid");
         assert!(method.samples().is_none() || method.meta().input == Input::Pairs);
+        assert_eq!(method.on_policy().is_some(), method.meta().input == Input::Prompts);
         for beta in [None, method.beta().map(|beta| 7.0 * beta)] {
             let mut out = Cotangent::default();
-            let view = batch.view(&*method, beta);
+            let judged = batch.judged();
+            let view = batch.view(&*method, &judged, beta);
             method.loss(&view, &mut out);
             let statistics: [Pick; 3] = [
                 (|s| &mut s.logp, |c| &c.logp),
@@ -120,19 +161,22 @@ fn the_cotangent_is_the_derivative_of_the_loss() {
 #[test]
 fn one_batch_of_eight_is_eight_of_one() {
     let batch = batch();
-    let norm = norm(&batch.sequences, &batch.labels);
+    let judged = batch.judged();
     for config in settings() {
         let method = config.build().expect("defaults are valid");
         let size = if matches!(method.meta().input, Input::Pairs | Input::LongPairs) { 2 } else { 1 };
         let mut whole = Cotangent::default();
-        let view = batch.view(&*method, None);
+        let view = batch.view(&*method, &judged, None);
+        let norm = view.norm;
         let all = method.loss(&view, &mut whole);
         let (mut parts, mut merged) = (Cotangent::default(), Sums::default());
         let cut = batch.sequences.chunks(size).zip(batch.labels.chunks(size));
         for (i, (sequences, labels)) in cut.enumerate() {
             let samples = view.samples.chunks(1).nth(i).unwrap_or_default();
             let contexts = view.contexts.chunks(1).nth(i).unwrap_or_default();
-            merged.merge(&method.loss(&View { sequences, labels, contexts, samples, ..view }, &mut parts));
+            let rollout = view.rollout.map(|whole| Rollout { completions: &judged[i..=i], ..whole });
+            let part = View { sequences, labels, contexts, samples, rollout, ..view };
+            merged.merge(&method.loss(&part, &mut parts));
         }
         if method.couples() {
             assert_ne!(whole, parts, "{} says that parts do not add up", method.meta().name);
@@ -186,6 +230,23 @@ struct Case {
     /// How many of the last sequences are the rest of a pair's chosen one.
     #[serde(default)]
     contexts: usize,
+    /// Of completions of the policy's own: log-probabilities when they were sampled, rewards (null: none) in groups of `each`,
+    /// sums of their log-ratios to the reference, what was cut and is masked.
+    #[serde(default)]
+    old_logp: Vec<Vec<f64>>,
+    #[serde(default)]
+    rewards: Vec<Option<f64>>,
+    #[serde(default)]
+    each: usize,
+    #[serde(default)]
+    kl: Option<Vec<f64>>,
+    #[serde(default)]
+    masked: Vec<usize>,
+    #[serde(default)]
+    max_completion_length: usize,
+    /// What the peer makes of the rewards.
+    #[serde(default)]
+    advantages: Vec<f64>,
     /// The derivative of the whole loss by `logp`.
     #[serde(default)]
     cotangent: Vec<Vec<f64>>,
@@ -199,7 +260,8 @@ fn losses_and_metrics_agree_with_the_peer() {
         let golden: Golden = serde_json::from_str(&text).expect("golden file");
         assert!(!golden.cases.is_empty());
         for case in golden.cases {
-            let config: MethodConfig = serde_json::from_value(case.config).expect("settings of a method");
+            let config: MethodConfig =
+                serde_json::from_value(case.config.clone()).expect("settings of a method");
             assert_eq!(config.meta(), meta);
             let mut sequences = Vec::new();
             for rows in &case.logp {
@@ -220,7 +282,24 @@ fn losses_and_metrics_agree_with_the_peer() {
                 |&count| Completions { sequences: drawn.by_ref().take(count).collect(), truncated: 0 };
             let samples: Vec<Completions> = case.samples.iter().map(group).collect();
             let (labels, mismatched) = (&case.labels, case.mismatched);
-            let norm = norm(&sequences, labels);
+            let mut norm = norm(&sequences, labels);
+            let method = config.build().expect("valid");
+            let advantages = advantages(&*method, &case);
+            let judged: Vec<Judged> = case
+                .old_logp
+                .iter()
+                .enumerate()
+                .map(|(i, old_logp)| {
+                    let (advantage, reward) = (advantages[i], case.rewards[i]);
+                    Judged { old_logp, advantage, reward, group: i / case.each }
+                })
+                .collect();
+            let rollout = method.on_policy().map(|_| {
+                let learned = judged.iter().filter(|judged| judged.advantage.is_some());
+                norm.tokens = learned.map(|judged| judged.old_logp.len()).sum();
+                let (max_completion_length, tokens_a_step) = (case.max_completion_length, norm.tokens as f64);
+                Rollout { completions: &judged, max_completion_length, tokens_a_step }
+            });
             let view = View {
                 sequences: &sequences,
                 labels,
@@ -230,9 +309,10 @@ fn losses_and_metrics_agree_with_the_peer() {
                 beta: None,
                 mismatched,
                 samples: &samples,
+                rollout,
             };
             let mut out = Cotangent::default();
-            let means = config.build().expect("valid").loss(&view, &mut out).means(norm);
+            let means = method.loss(&view, &mut out).means(norm);
             for (got, expected) in out.logp.iter().zip(case.cotangent.concat()) {
                 assert!((got - expected).abs() < 1e-12, "{config:?}: {got} against {expected}");
             }
@@ -246,6 +326,27 @@ fn losses_and_metrics_agree_with_the_peer() {
             }
         }
     }
+}
+
+/// What a method on rewards makes of those of a case, compared with what the peer does; then nothing of what is masked.
+fn advantages(method: &dyn Method, case: &Case) -> Vec<Option<f64>> {
+    if method.on_policy().is_none() {
+        return Vec::new();
+    }
+    let groups: Vec<Range<usize>> =
+        (0..case.rewards.len()).step_by(case.each).map(|at| at..at + case.each).collect();
+    let (rewards, kl) = (&case.rewards, case.kl.as_deref());
+    let mut got = method.advantages(&Rewarded { groups: &groups, rewards, normalized: false, kl });
+    for (got, expected) in got.iter().zip(&case.advantages) {
+        // The peer gives 0 to what has no reward.
+        assert!(
+            (got.unwrap_or(0.0) - expected).abs() < 1e-12,
+            "{:?}: {got:?} against {expected}",
+            case.config
+        );
+    }
+    case.masked.iter().for_each(|&i| got[i] = None);
+    got
 }
 
 #[test]

@@ -218,6 +218,7 @@ mod tests {
             beta: None,
             mismatched: 0.0,
             samples: &[],
+            rollout: None,
         };
         let mut out = Cotangent::default();
         let means = method.loss(&view, &mut out).means(norm);

@@ -300,6 +300,7 @@ mod tests {
                     beta: None,
                     mismatched: 0.0,
                     samples: &[],
+                    rollout: None,
                 },
                 &mut out,
             )

@@ -198,6 +198,7 @@ mod tests {
             beta: None,
             mismatched,
             samples: &[],
+            rollout: None,
         };
         let mut out = Cotangent::default();
         (Kto::new(config).expect("valid").loss(&view, &mut out).means(norm), out.logp)

@@ -18,7 +18,8 @@
 //! | lambda | λ | 0.01 | >= 0 | weight of the preference beside the likelihood, whose weight is 1 |
 //!
 //! The authors' example command has `beta = 0.01` (and RMSprop, 5e-7, batches of 8), the paper 0.1 (and Adam). The likelihood
-//! is a mean over T tokens and the preference a sum: λ T is what has to stay when lengths change (1,310 at the paper's 131,072).
+//! is a mean over T tokens and the preference a sum: λ T is what has to stay when documents get shorter (1,310 at the paper's
+//! 131,072) and answers do not. Where answers are a large part of a sequence it is too much: see `docs/long-context.md`.
 //! # Metrics
 //! Those of `dpo`, with `loss` the whole · `nll_loss` nats a token of the chosen sequences, a mean over pairs ·
 //! `preference_loss` mean of − ln σ(h), nats a pair.
@@ -47,7 +48,7 @@ pub const META: Meta = Meta {
     input: Input::LongPairs,
     paper: "arXiv:2502.13922",
     status: Status::Preview,
-    slug: None,
+    slug: Some("longpo"),
     summary: "Long contexts learned from the model's own short-context answers",
     learning_rate: 5e-7,
 };
@@ -164,6 +165,7 @@ mod tests {
             beta: None,
             mismatched: 0.0,
             samples: &[],
+            rollout: None,
         };
         let mut out = Cotangent::default();
         let means = method.loss(&view, &mut out).means(norm);

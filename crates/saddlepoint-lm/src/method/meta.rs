@@ -33,6 +33,8 @@ pub enum Family {
     Supervised,
     /// Completions that are judged: a better and a worse one, or each by itself.
     Preferences,
+    /// Rewards of the model's own completions.
+    Rewards,
 }
 
 /// How far a method is to be trusted.

@@ -2,18 +2,27 @@
 //!
 //! A method is a pure function from per-token statistics to a value and its derivative with respect to each
 //! statistic. It sees no model, draws no random numbers and has no state; so it composes with every layout,
-//! adapter and tether. One that learns from samples of the policy says how many; the trainer draws them. To add one: its file, and one line in the list at the end of this file.
+//! adapter and tether. One that learns from samples of the policy says how many; the trainer draws them. One that learns from
+//! rewards of such samples also says what they are worth in its loss, from the rewards of a whole round ([`OnPolicy`],
+//! [`Method::advantages`]). To add one: its file, and one line in the list at the end of this file.
 
+pub mod advantage;
+mod clipped;
+pub mod disco;
 pub mod dpo;
 pub mod f_dpo;
+pub mod grpo;
 pub mod hypo;
 pub mod implicit_reward;
 pub mod ipo;
 pub mod kto;
 pub mod longpo;
 mod meta;
+mod on_policy;
 pub mod orpo;
 pub(crate) mod pairs;
+pub mod reinforce;
+pub mod rloo;
 pub mod sft;
 pub mod simpo;
 mod sums;
@@ -26,6 +35,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use meta::{Family, Meta, Status};
+pub use on_policy::{Judged, OnPolicy, Rewarded, Rollout};
 pub use sums::{Per, Sums};
 
 use crate::Result;
@@ -61,6 +71,17 @@ pub trait Method: Debug + Send + Sync {
         None
     }
 
+    /// What it needs of the policy's own completions, if it learns from rewards of them. Its input is [`Input::Prompts`].
+    fn on_policy(&self) -> Option<OnPolicy> {
+        None
+    }
+
+    /// What each completion of a round is worth in the loss: its advantage; none where there is no reward. Only for methods
+    /// that are [`on_policy`](Self::on_policy).
+    fn advantages(&self, _rewarded: &Rewarded) -> Vec<Option<f64>> {
+        Vec::new()
+    }
+
     /// Adds the derivative of the loss to `out` (vectors that it needs are grown to the length of
     /// `view.stats.logp`) and returns the sums behind the metrics, among them `loss`.
     ///
@@ -81,6 +102,8 @@ pub enum Input {
     LongPairs,
     /// Each sequence is a completion with a label of its own.
     Unpaired,
+    /// Each sequence is a completion that the policy gave to a prompt, and [`View::rollout`] is there.
+    Prompts,
 }
 
 /// Samples that a method asks for: after the prompt of every example, at temperature 1 from the policy as it is at the
@@ -118,13 +141,16 @@ pub struct View<'a> {
     pub stats: &'a Stats,
     /// The counts to divide by.
     pub norm: Norm,
-    /// Coefficient of the divergence from the tether, in place of [`Method::beta`].
+    /// Coefficient of the divergence from the tether, in place of [`Method::beta`]. 0 for a method on rewards under a tether,
+    /// which then adds the divergence itself.
     pub beta: Option<f64>,
     /// Mean of `ln π(y'|x) − ln π₀(y'|x)` over the whole step, in nats, where each `y'` is the completion of another example;
     /// 0 unless [`Method::mismatched`].
     pub mismatched: f64,
     /// The samples that it asked for, example by example. Empty at a step without and in evaluations.
     pub samples: &'a [Completions],
+    /// What is known of the completions beside their statistics; only where the input is [`Input::Prompts`].
+    pub rollout: Option<Rollout<'a>>,
 }
 
 /// Counts over everything that goes into one optimizer step (or one evaluation).
@@ -189,6 +215,10 @@ methods! {
     Orpo = orpo::OrpoConfig;
     Kto = kto::KtoConfig;
     Longpo = longpo::LongpoConfig;
+    Reinforce = reinforce::ReinforceConfig;
+    Rloo = rloo::RlooConfig;
+    Grpo = grpo::GrpoConfig;
+    Disco = disco::DiscoConfig;
 }
 
 impl Default for MethodConfig {

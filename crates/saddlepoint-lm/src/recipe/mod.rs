@@ -34,6 +34,7 @@ pub use train::{OptimizerConfig, TrainConfig};
 
 use crate::method::{Method, MethodConfig};
 use crate::reward::{RewardConfig, Rewards};
+use crate::rollout::{Plan, RolloutConfig};
 use crate::tether::TetherConfig;
 use crate::{Error, Result};
 
@@ -50,6 +51,9 @@ pub struct Recipe {
     /// How far the policy may go from its reference. Without it nothing holds the policy but the method itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tether: Option<TetherConfig>,
+    /// How completions are sampled, for methods that learn from rewards.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutConfig>,
     /// What completions are worth, for methods that learn from rewards.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reward: Option<RewardConfig>,
@@ -116,10 +120,9 @@ impl Recipe {
             let problem = "is measured on held-out prompts: set data.eval_path or data.eval_fraction";
             return Err(refused("tether", problem));
         }
-        if let Some(reward) = &self.reward {
-            reward.build()?;
-            let problem = format!("has no use: {} learns from no rewards; remove it", method.meta().name);
-            return Err(refused("reward", problem));
+        match method.on_policy() {
+            Some(_) => self.check_on_policy(&*method)?,
+            None => self.check_off_policy(&*method)?,
         }
         if self.train.load_best_model_at_end {
             if !held_out {
@@ -134,12 +137,63 @@ impl Recipe {
         Ok(())
     }
 
+    /// Checks what only methods on rewards have to do with.
+    fn check_on_policy(&self, method: &dyn Method) -> Result<()> {
+        let name = method.meta().name;
+        let Some(reward) = &self.reward else {
+            let problem =
+                format!("is missing: `{name}` learns from rewards; name them in reward.reward_funcs");
+            return Err(refused("reward", problem));
+        };
+        reward.build()?;
+        self.plan()?;
+        let rollout = self.rollout.clone().unwrap_or_default();
+        if self.tether.is_some() && rollout.tempered().is_some() {
+            let problem = format!(
+                "must be 1 with a tether, got {}: the divergence is that of the policy's own distribution",
+                rollout.temperature
+            );
+            return Err(refused("rollout.temperature", problem));
+        }
+        Ok(())
+    }
+
+    /// Refuses what only methods on rewards have a use for.
+    fn check_off_policy(&self, method: &dyn Method) -> Result<()> {
+        let name = method.meta().name;
+        if let Some(reward) = &self.reward {
+            reward.build()?;
+            let problem = format!("has no use: {name} learns from no rewards; remove it");
+            return Err(refused("reward", problem));
+        }
+        if self.rollout.is_some() {
+            let problem =
+                format!("has no use: {name} learns from no rewards of its own completions; remove it");
+            return Err(refused("rollout", problem));
+        }
+        Ok(())
+    }
+
+    /// How completions are divided into rounds and steps; none where the method learns from no rewards.
+    ///
+    /// # Errors
+    /// The numbers do not fit together.
+    pub fn plan(&self) -> Result<Option<Plan>> {
+        let method = self.method.build()?;
+        let Some(needs) = method.on_policy() else { return Ok(None) };
+        let rollout = self.rollout.clone().unwrap_or_default();
+        Plan::new(&rollout, &self.train, &needs, method.meta().name).map(Some)
+    }
+
     fn check_precomputing(&self, method: &dyn Method) -> Result<()> {
         let (name, want) = (method.meta().name, method.want());
         let moves = self.tether.as_ref().is_some_and(|tether| tether.reference.moves());
         let added = self.tether.as_ref().is_some_and(|t| t.budget.is_some() || method.beta().is_none());
         let problem = match () {
             () if moves => "contradicts tether.reference, which moves; remove one".to_owned(),
+            () if method.on_policy().is_some() => {
+                format!("has no use: {name} asks the reference about completions, which are not known before")
+            }
             () if want.divergence.is_some() => {
                 format!("has no use: {name} reads whole distributions of the reference")
             }

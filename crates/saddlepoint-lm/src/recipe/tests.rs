@@ -136,6 +136,41 @@ fn contradictions_are_refused() {
             "reward: has no use: sft learns from no rewards; remove it",
         ),
         (format!("{SMALL}[reward]\n"), "reward.reward_funcs: needs at least one reward"),
+        (
+            format!("{SMALL}[rollout]\n"),
+            "rollout: has no use: sft learns from no rewards of its own completions; remove it",
+        ),
+        (
+            format!("{SMALL}[method]\nname = \"grpo\"\n"),
+            "reward: is missing: `grpo` learns from rewards; name them in reward.reward_funcs",
+        ),
+        (
+            rewarded("grpo", "[rollout]\ntemperature = -1.0\n"),
+            "rollout.temperature: must be > 0, got -1 (default 1)",
+        ),
+        (
+            rewarded("rloo", "[rollout]\nnum_generations = 3\n"),
+            "rollout.num_generations: 3 completions a prompt do not divide a round of 8 (1 passes of \
+             train.per_device_train_batch_size = 8 completions); choose numbers that do",
+        ),
+        (
+            rewarded("reinforce", "[rollout]\nsteps_per_generation = 2\n"),
+            "rollout.steps_per_generation: `reinforce` needs new samples in every step: it does not correct for older \
+             ones; remove it",
+        ),
+        (
+            rewarded(
+                "grpo",
+                "[rollout]\ntemperature = 0.6\n[tether]\nbudget = 1.0\n[train]\nmax_steps = 1\n",
+            )
+            .replace("d.jsonl\"", "d.jsonl\"\neval_fraction = 0.1"),
+            "rollout.temperature: must be 1 with a tether, got 0.6: the divergence is that of the policy's own distribution",
+        ),
+        (
+            rewarded("grpo", "[train]\nprecompute_ref_log_probs = true\n"),
+            "train.precompute_ref_log_probs: has no use: grpo asks the reference about completions, which are not known \
+             before",
+        ),
         (precomputed("sft", ""), "train.precompute_ref_log_probs: has no use: sft reads no reference"),
         (
             precomputed("tdpo", ""),
@@ -168,6 +203,13 @@ fn contradictions_are_refused() {
     ] {
         assert_eq!(refusal(&text), message);
     }
+}
+
+/// A recipe that learns from a reward.
+fn rewarded(method: &str, more: &str) -> String {
+    format!(
+        "{SMALL}[method]\nname = \"{method}\"\n[reward]\nreward_funcs = [{{ name = \"exact_match\" }}]\n{more}"
+    )
 }
 
 /// A recipe that computes the reference's log-probabilities before training.

@@ -22,8 +22,8 @@ pub struct OptimizerConfig {
     /// The rule and its settings.
     #[serde(flatten)]
     pub rule: optimizer::OptimizerConfig,
-    /// Largest learning rate. Without it the method's default: sft 2e-5, implicit-reward 5e-6, methods on
-    /// preferences 1e-6.
+    /// Largest learning rate. Without it the method's default: sft 2e-5, implicit-reward 5e-6, disco 2e-6, the
+    /// other methods on preferences and on rewards 1e-6.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub learning_rate: Option<f64>,
     /// Largest norm of the gradient of a step; above it the gradient is scaled down. 0: no limit.
@@ -56,7 +56,7 @@ impl OptimizerConfig {
 pub struct TrainConfig {
     /// Folder of the run; must be new or empty unless the run is resumed.
     pub output_dir: PathBuf,
-    /// Records in one forward and backward pass.
+    /// Records in one forward and backward pass; of methods on rewards, completions.
     pub per_device_train_batch_size: usize,
     /// Records in one pass of an evaluation. Without it, as in training.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -101,7 +101,8 @@ pub struct TrainConfig {
     pub threads: Option<usize>,
     /// End with the checkpoint whose evaluation was best; a checkpoint is written whenever one is.
     pub load_best_model_at_end: bool,
-    /// What is best: a metric of the evaluation, without `eval_`.
+    /// What is best: a metric of the evaluation, without `eval_`. Methods on rewards, whose evaluation has no `loss`, take
+    /// `reward` in its place.
     pub metric_for_best_model: String,
     /// Whether more of it is better. Without it: not for names that end in `loss`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -174,9 +175,17 @@ impl TrainConfig {
             .map_err(|e| in_table("train", e))
     }
 
+    /// The metric of the evaluation, without `eval_`, that says which checkpoint is best.
+    pub fn best_metric(&self, on_policy: bool) -> &str {
+        match self.metric_for_best_model.trim_start_matches("eval_") {
+            "loss" if on_policy => "reward",
+            name => name,
+        }
+    }
+
     /// Whether a value of `metric_for_best_model` is better than the best so far.
-    pub fn better(&self, value: f64, best: f64) -> bool {
-        let greater = self.greater_is_better.unwrap_or(!self.metric_for_best_model.ends_with("loss"));
+    pub fn better(&self, value: f64, best: f64, on_policy: bool) -> bool {
+        let greater = self.greater_is_better.unwrap_or(!self.best_metric(on_policy).ends_with("loss"));
         if greater { value > best } else { value < best }
     }
 

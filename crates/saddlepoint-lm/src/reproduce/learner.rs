@@ -6,7 +6,7 @@ use saddlepoint_opt::optimizer::{Optimizer, OptimizerConfig, clip_factor, global
 
 use crate::engine::{Cotangent, Policy, TensorSpec};
 use crate::method::{Method, Norm};
-use crate::trainer::{Drawn, Example, Sampling, with_samples};
+use crate::trainer::{Batch, Drawn, Example, Sampling, with_samples};
 use crate::{Error, Result};
 
 /// A policy and its optimizer.
@@ -46,6 +46,11 @@ impl Learner {
             example.count(&mut norm);
         }
         let batch = with_samples(examples, &self.draw(method, examples)?);
+        self.step_on(method, &batch, norm, lr)
+    }
+
+    /// As [`Learner::step`], on a batch with so many predictions, sequences and pairs.
+    pub(super) fn step_on(&mut self, method: &dyn Method, batch: &Batch, norm: Norm, lr: f64) -> Result<f64> {
         self.policy.zero_grads();
         let stats = batch.forward(&mut self.policy, method.want())?;
         let view = batch.view(&stats, norm, None, 0.0);

@@ -6,10 +6,12 @@
 mod base;
 mod classifier;
 mod f_dpo;
+mod facts;
 mod hypo;
 mod implicit_reward;
 mod learner;
 mod lion;
+mod longpo;
 mod preferences;
 mod reviews;
 mod tdpo;
@@ -28,6 +30,7 @@ pub const LIST: &[&Reproduction] = &[
     &hypo::REPRODUCTION,
     &implicit_reward::REPRODUCTION,
     &lion::REPRODUCTION,
+    &longpo::REPRODUCTION,
     &tdpo::REPRODUCTION,
 ];
 

@@ -16,8 +16,9 @@ use serde_json::json;
 use super::base::Base;
 use super::classifier::Classifier;
 use crate::data::{Pair, Tokenizer};
-use crate::engine::{Divergence, Policy, Reference, Setup, Storage};
+use crate::engine::{Policy, Reference, Setup, Storage};
 use crate::model::ModelFolder;
+use crate::tether::TetherConfig;
 use crate::trainer::{Asked, Drawn, Example, Sampling};
 use crate::{Error, Result};
 
@@ -161,7 +162,7 @@ impl Reviews {
         let drawn = sampling.draw(policy, &prompts, Seed::new(seed))?;
         let reward = drawn.iter().map(|each| self.reward(prompts[each.prompt], each)).sum::<f64>();
         let asked: Vec<_> = prompts.iter().map(|&ids| Asked { ids, reference: ids }).collect();
-        let measured = sampling.measure(policy, &asked, &drawn, Divergence::ReverseKl)?;
+        let measured = sampling.measure(policy, &asked, &drawn, &TetherConfig::default())?;
         Ok(Said { reward: reward / drawn.len() as f64, divergence: measured.mean })
     }
 

@@ -40,7 +40,7 @@ pub struct Failure {
 }
 
 /// What a batch got.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Scores {
     /// By reward, then by case.
     pub parts: Vec<Vec<Part>>,
@@ -50,6 +50,34 @@ pub struct Scores {
     pub signals: Vec<Option<f64>>,
     /// What was skipped.
     pub failures: Vec<Failure>,
+}
+
+impl Scores {
+    /// Adds those of further cases.
+    pub fn append(&mut self, other: Self) {
+        if self.parts.is_empty() {
+            *self = other;
+            return;
+        }
+        let before = self.sums.len();
+        self.parts.iter_mut().zip(other.parts).for_each(|(parts, more)| parts.extend(more));
+        self.sums.extend(other.sums);
+        self.signals.extend(other.signals);
+        let moved = |failure: Failure| Failure { case: failure.case.map(|case| case + before), ..failure };
+        self.failures.extend(other.failures.into_iter().map(moved));
+    }
+
+    /// Those of some cases; failures are those of all.
+    #[must_use]
+    pub fn only(&self, cases: &[usize]) -> Self {
+        let of = |values: &[Option<f64>]| cases.iter().map(|&case| values[case]).collect();
+        Self {
+            parts: self.parts.iter().map(|parts| cases.iter().map(|&case| parts[case]).collect()).collect(),
+            sums: of(&self.sums),
+            signals: of(&self.signals),
+            failures: self.failures.clone(),
+        }
+    }
 }
 
 #[derive(Debug)]

@@ -79,11 +79,12 @@ impl Settings {
         context.saturating_sub(QUESTION_TOKENS + FRAME + answer_tokens)
     }
 
-    /// Checks the ranges, and that everything fits into a context of `context` tokens.
+    /// Checks the ranges, and that everything fits: documents into a context of `context` tokens, chunks into the model's own
+    /// of `own`, in which the reference reads them again.
     ///
     /// # Errors
     /// A setting is outside its range.
-    pub fn check(&self, context: usize) -> Result<()> {
+    pub fn check(&self, context: usize, own: usize) -> Result<()> {
         let refuse = |key: &str, problem: String| Err(Error::Config { key: key.to_owned(), problem });
         for (key, value) in [
             ("chunk-tokens", self.chunk_tokens),
@@ -99,7 +100,16 @@ impl Settings {
             let problem = format!("must be at least twice chunk-tokens = {chunk}, got {document}");
             return refuse("document-tokens", problem);
         }
-        // Behind a document come a question (which the list of questions bounds) and its answer.
+        // Behind a document or a chunk come a question (which the list of questions bounds) and its answer.
+        let needed = self.chunk_tokens + QUESTION_TOKENS + FRAME + self.answer_tokens;
+        if needed > own {
+            let problem = format!(
+                "a chunk of {} tokens with a question and an answer needs {needed}, and the model's own context, in which the \
+                 reference reads it, has {own}: lower it, or answer-tokens",
+                self.chunk_tokens
+            );
+            return refuse("chunk-tokens", problem);
+        }
         let needed = self.document_tokens + QUESTION_TOKENS + FRAME + self.answer_tokens;
         if needed > context {
             let problem = format!(
@@ -161,18 +171,20 @@ pub struct Author<'a> {
 }
 
 impl<'a> Author<'a> {
-    /// `policy` reads its weights as `weights` and answers `batch` prompts at once.
+    /// `policy` reads its weights as `weights` and answers `batch` prompts at once; `own` is the context that its model was
+    /// made for.
     ///
     /// # Errors
     /// A setting is outside its range, or the model has no chat template.
     pub fn new(
         policy: &'a mut Policy,
         codec: &'a Codec,
+        own: usize,
         settings: Settings,
         weights: Weights,
         batch: usize,
     ) -> Result<Self> {
-        settings.check(policy.shape().context)?;
+        settings.check(policy.shape().context, own)?;
         let Some(template) = &codec.template else {
             let problem =
                 "the model has none, so it cannot be asked; use a model that was trained on conversations";
@@ -484,11 +496,16 @@ mod tests {
                  has 8800: lower it, or raise max-position-embeddings (and rope-theta)",
             ),
             (
+                Settings { chunk_tokens: 1500, document_tokens: 4096, ..d.clone() },
+                "chunk-tokens: a chunk of 1500 tokens with a question and an answer needs 2140, and the model's own context, in \
+                 which the reference reads it, has 2048: lower it, or answer-tokens",
+            ),
+            (
                 Settings { rope_theta: Some(-1.0), document_tokens: 4096, ..d },
                 "rope-theta: must be > 0, got -1",
             ),
         ] {
-            assert_eq!(settings.check(8800).expect_err("refused").to_string(), message);
+            assert_eq!(settings.check(8800, 2048).expect_err("refused").to_string(), message);
         }
     }
 }

@@ -1,9 +1,31 @@
 //! The divergence of the policy's own samples as a mean over prompts with a confidence interval.
 
 use saddlepoint_core::interval::Mean;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Divergence in nats per sequence.
+/// What the divergence is counted over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// Nats a sequence: the sum over its tokens.
+    #[default]
+    Sequence,
+    /// Nats a token: the mean over the tokens of each sequence, so that longer answers may go no further at a token
+    /// than shorter ones.
+    Token,
+}
+
+impl std::fmt::Display for Unit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Sequence => "nats a sequence",
+            Self::Token => "nats a token",
+        })
+    }
+}
+
+/// Divergence in nats per sequence, or per token.
 ///
 /// Samples of one prompt depend on each other, so the unit of the statistics is the prompt: the interval is that
 /// ([`Mean`]) of the mean over prompts of the mean over each prompt's samples. Divergences are skewed, so for few
@@ -41,7 +63,7 @@ pub struct Estimates {
     pub k3: Spread,
 }
 
-/// Of the prompts' means: nats a sequence, and their square.
+/// Of the prompts' means: nats (a sequence or token), and their square.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
     /// Mean over prompts.
@@ -98,8 +120,12 @@ pub struct Sampled {
 
 impl Measurement {
     /// From samples of at least two prompts, in any order.
-    pub fn new(samples: &[Sampled]) -> Self {
-        let means = prompt_means(samples, |s| s.divergence);
+    pub fn new(samples: &[Sampled], unit: Unit) -> Self {
+        let counted = |sum: f64, sample: &Sampled| match unit {
+            Unit::Sequence => sum,
+            Unit::Token => sum / sample.tokens.max(1) as f64,
+        };
+        let means = prompt_means(samples, |s| counted(s.divergence, s));
         assert!(means.len() > 1, "an interval needs at least two prompts");
         let exact = Spread::of(&means);
         let Mean { value, interval: [low, high] } = Mean::of(&means);
@@ -111,7 +137,7 @@ impl Measurement {
             tokens: samples.iter().map(|s| s.tokens).sum(),
             truncated: samples.iter().filter(|s| s.truncated).count(),
             estimates: samples.iter().all(|s| s.estimates.is_some()).then(|| {
-                let value = |s: &Sampled, i: usize| s.estimates.expect("each has them")[i];
+                let value = |s: &Sampled, i: usize| counted(s.estimates.expect("each has them")[i], s);
                 let of = |i| Spread::of(&prompt_means(samples, |s| value(s, i)));
                 Estimates { exact, k1: of(0), k2: of(1), k3: of(2) }
             }),

@@ -3,7 +3,7 @@
 //! # What is held
 //! The divergence `D` of the policy from the reference in **nats per sequence, on the policy's own samples**:
 //! for each prompt sequences are sampled at temperature 1, and the exact divergence of the two next-token
-//! distributions is summed over the tokens of each. For the reverse KL this is, in expectation, the KL of whole
+//! distributions is summed over the tokens of each (or averaged over them: `per = "token"`). For the reverse KL this is, in expectation, the KL of whole
 //! sequences (chain rule), with less variance than the log-ratio of the samples. See [`Measurement`].
 //!
 //! # Form
@@ -55,7 +55,7 @@ use serde::{Deserialize, Serialize};
 
 use saddlepoint_opt::dual::{Clamped, Duals, at_most};
 
-pub use measure::{Estimates, Measurement, Sampled, Spread, Verdict};
+pub use measure::{Estimates, Measurement, Sampled, Spread, Unit, Verdict};
 pub use reference::{Ema, Ingredient, ReferenceConfig};
 
 use self::dual::DualConfig;
@@ -75,9 +75,11 @@ pub struct TetherConfig {
     /// Constant coefficient of the divergence, > 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub beta: Option<f64>,
-    /// Largest divergence, in nats per sequence on the policy's own samples, > 0.
+    /// Largest divergence, in nats (see `per`) on the policy's own samples, > 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget: Option<f64>,
+    /// What budget and divergence are counted over.
+    pub per: Unit,
     /// Optimizer steps between two measurements (budget only).
     pub every: u64,
     /// Prompts of one measurement while training, at least 2; all there are if fewer.
@@ -100,6 +102,7 @@ impl Default for TetherConfig {
             reference: ReferenceConfig::default(),
             beta: None,
             budget: None,
+            per: Unit::default(),
             every: 10,
             prompts: 32,
             final_prompts: 256,
@@ -225,17 +228,22 @@ impl Tether {
         Want { divergence: self.pulls().then_some(self.config.divergence), ..Want::default() }
     }
 
-    /// Adds `β · D` of the batch's rows, a mean over sequences, to the cotangent (under a budget `(β − β₀) · D` where the
-    /// method has a β₀, which a penalty replaces), and to `sums` the metric `tether/divergence_data` (nats a sequence).
+    /// Adds `β · D` of the batch's rows, a mean over sequences (or over tokens), to the cotangent (under a budget
+    /// `(β − β₀) · D` where the method has a β₀, which a penalty replaces), and to `sums` the metric
+    /// `tether/divergence_data`, in the same unit.
     pub fn penalize(&self, view: &View, out: &mut Cotangent, sums: &mut Sums) {
         if !self.pulls() {
             return;
         }
-        let weight = (self.beta() - self.own.unwrap_or(0.0)) / view.norm.sequences as f64;
+        let (per, count) = match self.config.per {
+            Unit::Sequence => (Per::Sequence, view.norm.sequences),
+            Unit::Token => (Per::Token, view.norm.tokens),
+        };
+        let weight = (self.beta() - self.own.unwrap_or(0.0)) / count as f64;
         out.divergence.resize(view.stats.divergence.len(), 0.0);
         for row in view.sequences.iter().cloned().flatten() {
             out.divergence[row] += weight;
-            sums.add("tether/divergence_data", view.stats.divergence[row], Per::Sequence);
+            sums.add("tether/divergence_data", view.stats.divergence[row], per);
         }
     }
 
@@ -288,6 +296,7 @@ impl Tether {
             form: self.form(),
             beta: self.beta(),
             budget: self.config.budget,
+            per: self.config.per,
             measured: measured.mean,
             interval: measured.interval,
             held: verdict.map(|v| v == Verdict::Held),
@@ -301,7 +310,7 @@ impl Tether {
     }
 }
 
-/// The end of a tethered run. `measured` and `interval` are nats per sequence.
+/// The end of a tethered run. `budget`, `measured` and `interval` are nats, per sequence or per token.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// Which divergence.
@@ -314,6 +323,9 @@ pub struct Report {
     pub beta: f64,
     /// The budget, if there is one.
     pub budget: Option<f64>,
+    /// What it is counted over.
+    #[serde(default)]
+    pub per: Unit,
     /// Mean over held-out prompts.
     pub measured: f64,
     /// Its 95 % confidence interval.
@@ -349,8 +361,7 @@ impl TetherConfig {
         };
         match (self.beta, self.budget) {
             (None, None) => {
-                let problem =
-                    "needs either `budget` (nats per sequence) or `beta` (a coefficient)".to_owned();
+                let problem = "needs either `budget` (nats, see `per`) or `beta` (a coefficient)".to_owned();
                 return Err(Error::Config { key: "tether".to_owned(), problem });
             }
             (Some(_), Some(_)) => {

@@ -39,7 +39,10 @@ fn sampled(prompt: usize, divergence: f64) -> Sampled {
 #[test]
 fn the_interval_is_students_over_prompts() {
     // Prompt means 1, 2, 3: mean 2, standard error 1/sqrt(3), t(2 degrees) = 4.302653.
-    let m = Measurement::new(&[sampled(0, 0.5), sampled(1, 2.0), sampled(0, 1.5), sampled(2, 3.0)]);
+    let m = Measurement::new(
+        &[sampled(0, 0.5), sampled(1, 2.0), sampled(0, 1.5), sampled(2, 3.0)],
+        Unit::Sequence,
+    );
     let half = 4.302_652_729_911_275 / 3.0_f64.sqrt();
     assert!((m.mean - 2.0).abs() < 1e-15);
     assert!((m.interval[1] - (2.0 + half)).abs() < 1e-9, "{m:?}");
@@ -51,7 +54,7 @@ fn the_interval_is_students_over_prompts() {
 fn estimates_have_mean_and_variance_over_prompts() {
     // Two prompts with two samples and one: means 1.5 and 3.5, deviations of 1 from 2.5.
     let sampled = |prompt, k1| Sampled { estimates: Some([k1, 2.0 * k1, -k1]), ..sampled(prompt, 10.0 * k1) };
-    let m = Measurement::new(&[sampled(0, 1.0), sampled(0, 2.0), sampled(1, 3.5)]);
+    let m = Measurement::new(&[sampled(0, 1.0), sampled(0, 2.0), sampled(1, 3.5)], Unit::Sequence);
     let spread = |mean, variance| Spread { mean, variance };
     let expected = Estimates {
         exact: spread(25.0, 200.0),
@@ -60,6 +63,44 @@ fn estimates_have_mean_and_variance_over_prompts() {
         k3: spread(-2.5, 2.0),
     };
     assert_eq!(m.estimates, Some(expected));
+}
+
+#[test]
+fn a_token_counts_each_sequence_by_its_length() {
+    // 6 nats on 3 tokens and 4 on 8: 2 and 0.5 nats a token, although the second prompt has more tokens.
+    let long = Sampled { tokens: 8, estimates: Some([8.0, 4.0, 0.0]), ..sampled(1, 4.0) };
+    let short = Sampled { estimates: Some([3.0, 9.0, 0.0]), ..sampled(0, 6.0) };
+    let m = Measurement::new(&[short, long], Unit::Token);
+    assert_eq!(m.mean, 1.25);
+    let estimates = m.estimates.expect("both have them");
+    assert_eq!([estimates.exact.mean, estimates.k1.mean, estimates.k2.mean], [1.25, 1.0, 1.75]);
+}
+
+#[test]
+fn a_penalty_a_token_is_one_a_sequence_over_the_mean_length() {
+    let stats = Stats { divergence: vec![0.5, 0.25, 0.125, 1.0], ..Stats::default() };
+    let norm = Norm { sequences: 2, tokens: 4, ..Norm::default() };
+    let sequences = [0..1, 1..4];
+    let view = View {
+        sequences: &sequences,
+        labels: &[],
+        contexts: &[],
+        stats: &stats,
+        norm,
+        beta: None,
+        mismatched: 0.0,
+        samples: &[],
+        rollout: None,
+    };
+    let slopes = [Unit::Sequence, Unit::Token].map(|per| {
+        let config = TetherConfig { beta: Some(0.3), per, ..TetherConfig::default() };
+        let (mut out, mut sums) = (Cotangent::default(), Sums::default());
+        Tether::new(config, &*sft()).expect("valid").penalize(&view, &mut out, &mut sums);
+        (out.divergence, sums.means(norm))
+    });
+    let metric = |value| vec![("tether/divergence_data", value)];
+    assert_eq!(slopes[0], (vec![0.15; 4], metric(1.875 / 2.0)));
+    assert_eq!(slopes[1], (vec![0.075; 4], metric(1.875 / 4.0)));
 }
 
 #[test]
@@ -90,7 +131,7 @@ fn the_verdict_has_three_values() {
 fn bad_settings_are_refused() {
     let d = TetherConfig::default();
     for (config, message) in [
-        (d.clone(), "tether: needs either `budget` (nats per sequence) or `beta` (a coefficient)"),
+        (d.clone(), "tether: needs either `budget` (nats, see `per`) or `beta` (a coefficient)"),
         (
             TetherConfig { beta: Some(0.1), ..budget(1.0) },
             "tether: takes `budget` or `beta`, not both; remove one",
@@ -134,6 +175,7 @@ fn a_penalty_is_added_to_a_method_without_beta_and_moved_in_one_with_it() {
         beta: None,
         mismatched: 0.0,
         samples: &[],
+        rollout: None,
     };
 
     let tether = Tether::new(penalty.clone(), &*sft()).expect("valid");
@@ -223,7 +265,7 @@ impl Bandit {
         };
         let samples: Vec<Sampled> =
             self.features.iter().enumerate().map(|(x, answers)| sampled(x, divergence(answers))).collect();
-        Measurement::new(&samples)
+        Measurement::new(&samples, Unit::Sequence)
     }
 }
 
@@ -269,7 +311,7 @@ fn a_budget_that_does_not_bind_ends_at_the_methods_own_beta() {
 /// Measurements whose interval has no width: `e` is exactly `x − 1`.
 fn at(x: f64, budget: f64) -> Measurement {
     let d = x * AIM * budget;
-    Measurement::new(&[sampled(0, d), sampled(1, d)])
+    Measurement::new(&[sampled(0, d), sampled(1, d)], Unit::Sequence)
 }
 
 #[test]
@@ -322,7 +364,7 @@ fn the_multiplier_continues_exactly() {
     let mut whole = Tether::new(budget(0.2), &*dpo(0.1)).expect("valid");
     let mut parts = whole.clone();
     for i in 0..20 {
-        let m = Measurement::new(&[sampled(0, 0.013 * f64::from(i)), sampled(1, 0.1)]);
+        let m = Measurement::new(&[sampled(0, 0.013 * f64::from(i)), sampled(1, 0.1)], Unit::Sequence);
         whole.observe(&m).expect("finite");
         let text = serde_json::to_string(&parts.duals()).expect("serialises");
         parts.restore(serde_json::from_str(&text).expect("parses"));

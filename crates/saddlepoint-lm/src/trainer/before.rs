@@ -45,5 +45,5 @@ impl Run<'_> {
 
 /// Means as JSON; what is not finite is `null`.
 pub(super) fn object(means: Means) -> Map<String, Value> {
-    means.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect()
+    means.into_iter().map(|(name, value)| (name, value.into())).collect()
 }

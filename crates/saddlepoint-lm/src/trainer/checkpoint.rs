@@ -7,6 +7,7 @@
 //! | `kept.safetensors` | the latest weights within the budget, if there is one |
 //! | `trainer_state.json` | steps, epoch, best metric and history, as transformers writes them |
 //! | `reference.safetensors` | a reference that moves |
+//! | `rollouts.json` | completions that later steps go on with, if there are any |
 //! | `state.json` | everything else |
 //!
 //! `checkpoint-0` holds `state.json` alone: the weights before the first step follow from the recipe.
@@ -28,6 +29,7 @@ use crate::{Error, Result};
 const OPTIMIZER: &str = "optimizer.safetensors";
 const KEPT: &str = "kept.safetensors";
 const REFERENCE: &str = "reference.safetensors";
+const ROLLOUTS: &str = "rollouts.json";
 const STATE: &str = "state.json";
 const TRAINER_STATE: &str = "trainer_state.json";
 
@@ -86,6 +88,10 @@ pub(super) fn write_state(
     if let Some(reference) = policy.follower() {
         write_tensors(&folder.join(REFERENCE), &specs, &[("", reference)])?;
     }
+    if let Some(round) = &state.round {
+        let round = serde_json::to_vec(round).expect("finite numbers are JSON");
+        atomic::write(&folder.join(ROLLOUTS), &round)?;
+    }
     let trainer_state = json!({
         "best_global_step": state.best.map(|best| best.step),
         "best_metric": state.best.map(|best| best.value),
@@ -143,6 +149,10 @@ pub(super) fn read(
     let mut trainer_state: Value = parse(&folder.join(TRAINER_STATE))?;
     if let Value::Array(history) = trainer_state["log_history"].take() {
         state.history = history;
+    }
+    let rollouts = folder.join(ROLLOUTS);
+    if rollouts.is_file() {
+        state.round = Some(parse(&rollouts)?);
     }
     Ok((state, kept))
 }

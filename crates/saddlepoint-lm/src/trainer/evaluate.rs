@@ -11,7 +11,7 @@ use crate::method::{Norm, Sums};
 use crate::tether::Tether;
 
 /// Means over held-out examples by name.
-pub(super) type Means = Vec<(&'static str, f64)>;
+pub(super) type Means = Vec<(String, f64)>;
 
 impl Run<'_> {
     /// Metrics of the policy as it is now on the held-out examples, if there are any.
@@ -23,8 +23,8 @@ impl Run<'_> {
     }
 }
 
-/// Metrics of `part`, named as in training, over batches on whose size nothing depends unless the method couples the
-/// sequences of a batch. The coefficient is the one of the configuration, not the one that a budget moves, so that evaluations after different steps compare.
+/// Metrics of `part`, named as in training; where the method learns from rewards, those of a completion of each prompt. The size of
+/// batches matters only if the method couples their sequences. The coefficient is the one of the configuration, not the one that a budget moves, so that evaluations after different steps compare.
 pub(super) fn evaluate(
     policy: &mut Policy,
     job: &Job,
@@ -32,6 +32,9 @@ pub(super) fn evaluate(
     cached: Option<&Cached>,
     part: &Part,
 ) -> Result<Means> {
+    if job.plan.is_some() {
+        return job.rewarded(policy, part);
+    }
     let (mut want, size) = (job.want(tether), job.eval_batch());
     want.ref_logp &= cached.is_none();
     let mut norm = Norm::default();
@@ -59,5 +62,10 @@ pub(super) fn evaluate(
         sums.merge(&metrics);
     }
     mismatched.report(&mut sums);
-    Ok(sums.means(norm))
+    Ok(named(sums.means(norm)))
+}
+
+/// Names that can be kept.
+pub(super) fn named(means: Vec<(&'static str, f64)>) -> Means {
+    means.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

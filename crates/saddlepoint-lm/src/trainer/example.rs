@@ -1,11 +1,14 @@
 //! Examples, and how several of them become one forest.
 
 use std::ops::Range;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
 
 use super::long;
 use super::sampling::Drawn;
 use crate::Result;
-use crate::data::{Labelled, LongPair, Pair, Supervised};
+use crate::data::{Labelled, LongPair, Pair, Prompt, Supervised};
 use crate::engine::{Forest, Policy, Stats, Want};
 use crate::method::{Completions, Norm, View};
 
@@ -16,6 +19,15 @@ pub(crate) enum Example {
     Pair(Pair),
     Long(LongPair),
     Labelled(Labelled),
+    Posed(Posed),
+}
+
+/// A prompt to be answered, with what rewards read beside it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Posed {
+    pub(crate) prompt: Prompt,
+    /// The record's other columns.
+    pub(crate) columns: Arc<Map<String, Value>>,
 }
 
 /// A prompt as the policy reads it and as its reference does.
@@ -36,6 +48,7 @@ impl Example {
             Example::Pair(pair) => &pair.prompt,
             Example::Long(pair) => &pair.chosen.ids[..pair.chosen.answers[0].start],
             Example::Labelled(labelled) => &labelled.prompt,
+            Example::Posed(posed) => &posed.prompt.ids,
         }
     }
 
@@ -53,10 +66,11 @@ impl Example {
         }
     }
 
-    /// What follows the prompt, sequence by sequence. None of a supervised example, of which only parts may be learned.
+    /// What follows the prompt, sequence by sequence. None of a supervised example, of which only parts may be learned, and of
+    /// a prompt alone.
     pub(super) fn completions(&self) -> Vec<&[u32]> {
         match self {
-            Example::Supervised(_) => Vec::new(),
+            Example::Supervised(_) | Example::Posed(_) => Vec::new(),
             Example::Pair(pair) => vec![&pair.chosen, &pair.rejected],
             Example::Long(pair) => {
                 let start = pair.chosen.answers[0].start;
@@ -70,8 +84,13 @@ impl Example {
     pub(super) fn labelled(&self) -> Option<&Labelled> {
         match self {
             Example::Labelled(labelled) => Some(labelled),
-            Example::Supervised(_) | Example::Pair(_) | Example::Long(_) => None,
+            _ => None,
         }
+    }
+
+    /// The prompt to be answered, if it is one.
+    pub(super) fn posed(&self) -> Option<&Posed> {
+        if let Example::Posed(posed) = self { Some(posed) } else { None }
     }
 
     /// Adds its predictions, sequences, pairs and desirable sequences to `norm`.
@@ -180,7 +199,7 @@ impl Batch {
         mismatched: f64,
     ) -> View<'a> {
         let Self { sequences, labels, contexts, samples, .. } = self;
-        View { sequences, labels, contexts, stats, norm, beta, mismatched, samples }
+        View { sequences, labels, contexts, stats, norm, beta, mismatched, samples, rollout: None }
     }
 
     /// What the reference predicts from.

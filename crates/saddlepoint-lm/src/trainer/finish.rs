@@ -53,7 +53,7 @@ impl Run<'_> {
         let after = self.draw(&Asked::ids(prompts), "samples/after", step, observer)?;
         let Some(tether) = &self.tether else { return Ok((after, None)) };
         let sampling = self.sampling();
-        let measured = sampling.measure(&mut self.policy, prompts, &after, tether.config().divergence)?;
+        let measured = sampling.measure(&mut self.policy, prompts, &after, tether.config())?;
         observer(&Event::Measured { step, measured: &measured, verdict: tether.verdict(&measured) });
         Ok((after, Some(tether.report(&measured))))
     }
@@ -105,7 +105,10 @@ pub(super) fn finish(run: &mut Run, observer: Observer) -> Result<Summary> {
         )
     });
     if let Some((lines, _)) = &samples {
-        atomic::write(&run.dir.path().join(SAMPLES), lines.as_bytes())?;
+        // Behind the completions that were trained on, if there are such.
+        let path = run.dir.path().join(SAMPLES);
+        let trained = if job.plan.is_some() { trained(&path)? } else { String::new() };
+        atomic::write(&path, (trained + lines).as_bytes())?;
     }
     let model = run.dir.path().join(MODEL);
     if model.exists() {
@@ -133,7 +136,16 @@ pub(super) fn finish(run: &mut Run, observer: Observer) -> Result<Summary> {
     Ok(summary)
 }
 
-/// `samples.jsonl`, one prompt a line with its first sample, and the share of right samples before and after.
+/// The completions in `samples.jsonl` that were trained on.
+fn trained(path: &Path) -> Result<String> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        Err(source) => Err(CoreError::Io { action: "read", path: path.to_owned(), source }.into()),
+    }
+}
+
+/// What comes last in `samples.jsonl`, one prompt a line with its first sample, and the share of right samples before and after.
 fn compare(run: &Run, prompts: &[&[u32]], after: &[Drawn]) -> (String, (Option<f64>, Option<f64>)) {
     let codec = &run.job.codec;
     let task = run.job.recipe.data.generate.as_ref().and_then(GenerateConfig::rule);

@@ -7,8 +7,8 @@ use super::evaluate::evaluate;
 use super::example::{Example, batch};
 use super::job::{Job, Part};
 use crate::data::doctor::{Finding, Piece, Samples, inspect, pieces};
-use crate::data::{Answered, Labelled, LongPair, Pair, Supervised};
-use crate::engine::Cotangent;
+use crate::data::{Answered, Labelled, LongPair, Pair, Prompt, Supervised};
+use crate::engine::{Cotangent, Policy};
 use crate::method::{Input, Norm};
 use crate::{Error, Result};
 
@@ -18,14 +18,15 @@ const LORA: [&str; 2] = [".lora_A.", ".lora_B."];
 impl Job {
     /// What looks wrong about model, template and training data. Most severe first.
     pub fn findings(&self) -> Vec<Finding> {
-        let (mut supervised, mut pairs, mut long, mut labelled) =
-            <(Vec<Supervised>, Vec<Pair>, Vec<LongPair>, Vec<Labelled>)>::default();
+        let (mut supervised, mut pairs, mut long, mut labelled, mut prompts) =
+            <(Vec<Supervised>, Vec<Pair>, Vec<LongPair>, Vec<Labelled>, Vec<Prompt>)>::default();
         for example in &self.train.examples {
             match example {
                 Example::Supervised(item) => supervised.push(item.clone()),
                 Example::Pair(item) => pairs.push(item.clone()),
                 Example::Long(item) => long.push(item.clone()),
                 Example::Labelled(item) => labelled.push(item.clone()),
+                Example::Posed(item) => prompts.push(item.prompt.clone()),
             }
         }
         let samples = match self.method.meta().input {
@@ -33,12 +34,13 @@ impl Job {
             Input::Pairs => Samples::Pairs(&pairs),
             Input::LongPairs => Samples::LongPairs(&long),
             Input::Unpaired => Samples::Unpaired(&labelled),
+            Input::Prompts => Samples::Prompts(&prompts),
         };
         inspect(&self.codec, self.model.shape.vocab, samples, &self.train.prepared)
     }
 
     /// The sequences of the first `count` examples as text, split where training begins and ends; of a pair the
-    /// chosen one and then the rejected one. Of long pairs the answers count as trained; the rest of the chosen sequence, which
+    /// chosen one and then the rejected one; of a prompt alone the prompt. Of long pairs the answers count as trained; the rest of the chosen sequence, which
     /// is trained as well, does not.
     pub fn shown(&self, count: usize) -> Vec<Vec<Piece>> {
         let completed = |prompt: &[u32], completion: &[u32]| {
@@ -58,6 +60,7 @@ impl Job {
             .flat_map(|example| match example {
                 Example::Supervised(s) => vec![pieces(&self.codec.tokenizer, &s.ids, &s.supervised)],
                 Example::Long(pair) => [&pair.chosen, &pair.rejected].map(answers).to_vec(),
+                Example::Posed(posed) => vec![completed(&posed.prompt.ids, &[])],
                 _ => example.completions().iter().map(|c| completed(example.prompt(), c)).collect(),
             })
             .collect()
@@ -72,6 +75,10 @@ impl Job {
         let tether = self.tether()?;
         let want = self.want(tether.as_ref());
         let mut policy = self.policy(self.comparing(tether.as_ref()))?;
+        if self.plan.is_some() {
+            self.score_of_completions(&mut policy)?;
+            return Ok(without_gradient(&mut policy));
+        }
         let count = self.recipe.train.per_device_train_batch_size.min(self.train.len());
         let examples: Vec<&Example> = self.train.examples.iter().take(count).collect();
         let mut norm = Norm::default();
@@ -86,16 +93,7 @@ impl Job {
         let mut cotangent = Cotangent::default();
         self.method.loss(&view, &mut cotangent);
         policy.backward(&cotangent)?;
-        let trainable = policy.trainable();
-        let still: Vec<&str> = trainable
-            .tensors
-            .iter()
-            .filter(|spec| trainable.grads[spec.range()].iter().all(|g| *g == 0.0))
-            .map(|spec| spec.name.as_str())
-            .collect();
-        let counts =
-            |name: &&&str| !name.contains(LORA[0]) || still.contains(&&*name.replace(LORA[0], LORA[1]));
-        Ok(still.iter().filter(counts).map(|name| (*name).to_owned()).collect())
+        Ok(without_gradient(&mut policy))
     }
 
     /// The method's metrics on the held-out examples: of the model as it is before training, or with the weights or
@@ -103,7 +101,7 @@ impl Job {
     ///
     /// # Errors
     /// Nothing is held out, or the weights cannot be read.
-    pub fn evaluate(&self, result: Option<&Path>) -> Result<Vec<(&'static str, f64)>> {
+    pub fn evaluate(&self, result: Option<&Path>) -> Result<Vec<(String, f64)>> {
         let Some(eval): Option<&Part> = self.eval.as_ref() else {
             let problem = "nothing is held out: set data.eval_path or data.eval_fraction".to_owned();
             return Err(Error::Config { key: "data".to_owned(), problem });
@@ -115,4 +113,17 @@ impl Job {
         }
         evaluate(&mut policy, self, tether.as_ref(), None, eval)
     }
+}
+
+/// Trained tensors whose gradient is zero, but for an adapter's `A` where its `B` has one.
+fn without_gradient(policy: &mut Policy) -> Vec<String> {
+    let trainable = policy.trainable();
+    let still: Vec<&str> = trainable
+        .tensors
+        .iter()
+        .filter(|spec| trainable.grads[spec.range()].iter().all(|g| *g == 0.0))
+        .map(|spec| spec.name.as_str())
+        .collect();
+    let counts = |name: &&&str| !name.contains(LORA[0]) || still.contains(&&*name.replace(LORA[0], LORA[1]));
+    still.iter().filter(counts).map(|name| (*name).to_owned()).collect()
 }

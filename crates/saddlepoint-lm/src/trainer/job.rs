@@ -3,20 +3,24 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use saddlepoint_core::memory;
 use saddlepoint_core::seed::Seed;
 use serde_json::{Value, json};
 
-use super::example::{Asked, Example, bound};
+use super::example::{Asked, Example, Posed, bound};
+use super::long;
 use super::order::permutation;
 use crate::data::generate::{Split, Task};
-use crate::data::{Codec, PrepareReport, ReadReport, Record, Template, Tokenizer, prepare};
+use crate::data::{Codec, PrepareReport, Prompt, ReadReport, Record, Template, Tokenizer, prepare};
 use crate::data::{read_json, read_records_as};
 use crate::engine::{Policy, Reference, Setup, Shape, Storage, Want};
 use crate::method::{Input, Method, Samples};
 use crate::model::{ModelFolder, Soup};
 use crate::recipe::{FrozenDtype, NewModel, Recipe};
+use crate::reward::{RewardConfig, Rewards};
+use crate::rollout::{Plan, RolloutConfig};
 use crate::tether::{ReferenceConfig, Tether, TetherConfig};
 use crate::{Error, Result};
 
@@ -33,6 +37,10 @@ pub struct Job {
     held_to: Vec<(ModelFolder, f64)>,
     pub(super) train: Part,
     pub(super) eval: Option<Part>,
+    /// How completions are divided into rounds and steps, if the method learns from rewards of them.
+    pub(super) plan: Option<Plan>,
+    /// The rewards of completions, if the method learns from them.
+    pub(super) rewards: Option<Rewards>,
     /// Bytes that the process held when everything was open.
     pub(super) held: u64,
 }
@@ -96,8 +104,13 @@ impl Job {
         }
         let held = memory::resident().unwrap_or(0);
         let recipe = recipe.clone();
-        let job = Self { recipe, method, model, reference_shape, codec, held_to, train, eval, held };
+        let plan = recipe.plan()?;
+        let rewards = plan.and(recipe.reward.as_ref()).map(RewardConfig::build).transpose()?;
+        let job =
+            Self { recipe, method, model, reference_shape, codec, held_to, train, eval, plan, rewards, held };
         job.check_mismatched()?;
+        job.check_rewarded()?;
+        job.check_chunks()?;
         if job.recipe.tether.is_some() {
             job.check_prompts()?;
         }
@@ -127,6 +140,53 @@ impl Job {
             return refuse("data", problem);
         }
         Ok(())
+    }
+
+    /// Checks that rewards find their columns and that completions have room.
+    fn check_rewarded(&self) -> Result<()> {
+        let (Some(rewards), rollout) = (&self.rewards, self.rollout()) else { return Ok(()) };
+        let asked = rollout.filter.and_then(|filter| filter.reward);
+        if let Some(name) = asked.filter(|name| !rewards.names().contains(&name.as_str())) {
+            let problem = format!("there is no reward `{name}`; there are {}", rewards.names().join(", "));
+            return Err(Error::Config { key: "rollout.filter.reward".to_owned(), problem });
+        }
+        let parts = || self.eval.iter().chain([&self.train]);
+        for part in parts() {
+            rewards.check_columns(
+                part.examples.iter().filter_map(Example::posed).map(|posed| &*posed.columns),
+            )?;
+        }
+        self.check_fits(rollout.max_completion_length, "rollout.max_completion_length", parts())
+    }
+
+    /// How completions are sampled.
+    pub(super) fn rollout(&self) -> RolloutConfig {
+        self.recipe.rollout.clone().unwrap_or_default()
+    }
+
+    /// Checks that chunk, question and answer fit the reference's own context, which `model.max_position_embeddings` does not
+    /// lengthen.
+    fn check_chunks(&self) -> Result<()> {
+        let parts = self.eval.iter().chain([&self.train]);
+        let longest = |example: &Example| match example {
+            Example::Long(pair) => Some(long::longest_of_reference(pair)),
+            _ => None,
+        };
+        let Some(tokens) = parts.flat_map(|part| &part.examples).filter_map(longest).max() else {
+            return Ok(());
+        };
+        let initial =
+            self.recipe.tether.as_ref().is_none_or(|tether| tether.reference == ReferenceConfig::Initial);
+        let own = if initial { self.reference_shape.context } else { self.model.shape.context };
+        let context = self.held_to.iter().map(|(model, _)| model.shape.context).min().unwrap_or(own);
+        if tokens <= context {
+            return Ok(());
+        }
+        let problem = format!(
+            "the longest chunk with its question and answer has {tokens} tokens, and the reference, which reads it, a context \
+             of {context}: make pairs with shorter chunks (`saddle prepare longpo --chunk-tokens`)"
+        );
+        Err(Error::Config { key: "data".to_owned(), problem })
     }
 
     /// Longest sequence, in tokens, also of a completion under another's prompt.
@@ -181,6 +241,11 @@ impl Job {
         self.eval.as_ref()
     }
 
+    /// Whether it learns from rewards, which read the columns beside the prompts.
+    pub fn is_rewarded(&self) -> bool {
+        self.rewards.is_some()
+    }
+
     /// The model as it is before training.
     pub fn model(&self) -> &ModelFolder {
         &self.model
@@ -193,7 +258,23 @@ impl Job {
 
     /// Optimizer steps of the run.
     pub fn steps(&self) -> u64 {
-        self.recipe.train.total_steps(self.train.len())
+        let train = &self.recipe.train;
+        match &self.plan {
+            None => train.total_steps(self.train.len()),
+            Some(plan) => {
+                let steps = train.num_train_epochs * plan.steps_per_epoch(self.train.len());
+                train.max_steps.unwrap_or(steps.ceil() as u64)
+            }
+        }
+    }
+
+    /// Optimizer steps of a pass over the data.
+    pub(super) fn steps_per_epoch(&self) -> f64 {
+        let records = self.train.len();
+        self.plan.map_or_else(
+            || self.recipe.train.steps_per_epoch(records) as f64,
+            |plan| plan.steps_per_epoch(records),
+        )
     }
 
     /// The prompts that are sampled before and after training, and whether they were kept out of it. Prompts that
@@ -233,7 +314,9 @@ impl Job {
 
     /// The statistics that a step needs.
     pub(super) fn want(&self, tether: Option<&Tether>) -> Want {
-        self.method.want().or(tether.map(Tether::want).unwrap_or_default())
+        let want = self.method.want().or(tether.map(Tether::want).unwrap_or_default());
+        let temperature = self.plan.and_then(|_| self.rollout().tempered());
+        Want { temperature, ..want }
     }
 
     /// The policy before its first step.
@@ -267,7 +350,8 @@ impl Job {
     }
 
     fn reference(&self, tether: Option<&Tether>, cached: bool) -> Reference {
-        let wanted = tether.is_some() || self.method.want().reference();
+        let in_reward = self.method.on_policy().is_some_and(|needs| needs.kl_in_reward);
+        let wanted = tether.is_some() || self.method.want().reference() || in_reward;
         match tether.map_or(&ReferenceConfig::Initial, |tether| &tether.config().reference) {
             ReferenceConfig::Checkpoint(_) | ReferenceConfig::Soup(_) => Reference::Other,
             ReferenceConfig::Ema(_) | ReferenceConfig::Previous(_) => Reference::Moving,
@@ -284,6 +368,14 @@ impl Job {
             let count = train.per_device_train_batch_size.min(self.train.len()) * samples.per_prompt;
             // The last token of a sample is predicted and not stored.
             room = (room.0 + count * (length - 1), room.1 + count * length);
+        }
+        if let Some(plan) = &self.plan {
+            let completions = train.per_device_train_batch_size;
+            let (length, prompts) = (
+                self.rollout().max_completion_length,
+                bound(&self.train.examples, plan.touched(completions)).0,
+            );
+            room = (prompts + completions * (length - 1), completions * length);
         }
         let mut need = |(tokens, rows): (usize, usize)| room = (room.0.max(tokens), room.1.max(rows));
         if let Some(eval) = &self.eval {
@@ -411,6 +503,7 @@ fn examples(recipe: &Recipe, codec: &Codec, input: Input) -> Result<(Part, Optio
                 Input::Pairs => generate.pairs(split, seed),
                 Input::LongPairs => generate.long_pairs(split, seed)?,
                 Input::Unpaired => generate.unpaired(split, seed),
+                Input::Prompts => generate.prompts(split, seed),
             };
             let read = read_json(Path::new("data.generate"), lines.as_bytes(), &data.reading())?;
             prepared(recipe, codec, input, read)
@@ -447,6 +540,14 @@ fn prepared(recipe: &Recipe, codec: &Codec, input: Input, read: (Vec<Record>, Re
             let (items, report) = prepare::unpaired(codec, &records, &config)?;
             (items.into_iter().map(Example::Labelled).collect(), report)
         }
+        Input::Prompts => {
+            let (items, report) = prepare::prompts(codec, &records, &config)?;
+            let posed = |(prompt, &record): (Prompt, &usize)| {
+                let columns = Arc::new(records[record].extra.clone());
+                Example::Posed(Posed { prompt, columns })
+            };
+            (items.into_iter().zip(&report.kept).map(posed).collect(), report)
+        }
     };
     Ok(Part { examples, records: prepared.kept.clone(), read, prepared })
 }
@@ -458,7 +559,7 @@ fn split(all: &Part, fraction: f64, seed: Seed) -> Result<(Part, Option<Part>)> 
     for (i, example) in all.examples.iter().enumerate() {
         match example {
             Example::Supervised(_) => groups.push(vec![i]),
-            Example::Pair(_) | Example::Long(_) | Example::Labelled(_) => {
+            Example::Pair(_) | Example::Long(_) | Example::Labelled(_) | Example::Posed(_) => {
                 let group = *known.entry(example.prompt()).or_insert(groups.len());
                 if group == groups.len() {
                     groups.push(Vec::new());

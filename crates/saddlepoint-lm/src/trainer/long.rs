@@ -17,6 +17,13 @@ pub(super) fn reference_tokens(pair: &LongPair) -> usize {
     prompts + answers(&pair.chosen) + answers(&pair.rejected) - 2 * pair.short.len()
 }
 
+/// Longest sequence that the reference reads, in tokens: chunk, question and an answer.
+pub(super) fn longest_of_reference(pair: &LongPair) -> usize {
+    let answers = pair.chosen.answers.iter().zip(&pair.rejected.answers);
+    let turns = pair.short.iter().zip(answers);
+    turns.map(|(short, (a, b))| short.len() + a.len().max(b.len())).max().unwrap_or(0)
+}
+
 /// Hangs a side below its prompt. What is returned makes the prediction of the id at a place of the side.
 fn hung<'a>(forest: &mut Forest, root: usize, side: &'a Answered) -> impl Fn(usize) -> Row + use<'a> {
     let start = side.answers[0].start;
@@ -147,6 +154,9 @@ mod tests {
             assert_eq!(rows.map(|row| history(forest, row)), expected);
         }
         assert_eq!(history(&forest, contexts[0].end - 1), [1, 2, 3, 10, 11]);
+
+        let Example::Long(first) = &pairs[0] else { panic!("a long pair") };
+        assert_eq!(longest_of_reference(first), 4, "[1, 4] with [21, 22], or [2, 3] with [10, 11]");
 
         let (tokens, rows) = bound(&pairs, 2);
         assert!(forest.len().max(reference.len()) <= tokens && forest.rows.len() == rows, "{tokens} {rows}");

@@ -39,6 +39,11 @@ impl Job {
             let prompts: Vec<&[u32]> = self.train.examples.iter().map(Example::prompt).collect();
             sampling = sampling.max(self.sampling_bytes(&prompts, samples.per_prompt, length));
         }
+        if let Some(plan) = &self.plan {
+            let prompts: Vec<&[u32]> = self.train.examples.iter().map(Example::prompt).collect();
+            let length = self.rollout().max_completion_length;
+            sampling = sampling.max(self.sampling_bytes(&prompts, plan.num_generations, length));
+        }
         plan.add("sampling, checkpoints", sampling.max(largest * WIDTH));
         Ok(plan)
     }

@@ -18,6 +18,7 @@ mod job;
 mod long;
 mod memory;
 mod mismatched;
+mod on_policy;
 mod order;
 mod sampling;
 mod setup;
@@ -34,7 +35,7 @@ use saddlepoint_core::metrics::Metrics;
 use saddlepoint_core::run::RunDir;
 
 pub use best_of::BestOf;
-pub(crate) use example::{Asked, Example, batch, with_samples};
+pub(crate) use example::{Asked, Batch, Example, batch, with_samples};
 pub use job::{Job, Part, codec, comparable};
 pub(crate) use sampling::{Drawn, Sampling};
 pub use summary::{Evaluation, SampleSummary, Summary};

@@ -22,11 +22,27 @@ impl Order {
     pub(super) fn step(&mut self, step: u64) -> Vec<usize> {
         let steps = self.records.div_ceil(self.step_size) as u64;
         let (epoch, within) = (step / steps, (step % steps) as usize * self.step_size);
+        let last = (within + self.step_size).min(self.records);
+        self.epoch(epoch)[within..last].to_vec()
+    }
+
+    /// `count` records from place `first` of the epochs one after the other.
+    pub(super) fn stream(&mut self, first: u64, count: usize) -> Vec<usize> {
+        let records = self.records as u64;
+        let mut picked = Vec::with_capacity(count);
+        for place in first..first + count as u64 {
+            let (epoch, within) = (place / records, (place % records) as usize);
+            picked.push(self.epoch(epoch)[within]);
+        }
+        picked
+    }
+
+    fn epoch(&mut self, epoch: u64) -> &[usize] {
         if self.shuffled.as_ref().is_none_or(|(known, _)| *known != epoch) {
             self.shuffled = Some((epoch, permutation(self.seed, "data/order", &[epoch], self.records)));
         }
         let (_, order) = self.shuffled.as_ref().expect("just made");
-        order[within..(within + self.step_size).min(self.records)].to_vec()
+        order
     }
 }
 
@@ -61,6 +77,19 @@ mod tests {
         assert_ne!(all[..3], all[3..]);
         let mut later = Order::new(Seed::new(5), 10, 4);
         assert_eq!(steps(&mut later, 4..6), all[4..]);
+    }
+
+    #[test]
+    fn a_stream_goes_through_one_epoch_after_the_other_wherever_it_is_entered() {
+        let mut order = Order::new(Seed::new(5), 7, 3);
+        let all = order.stream(0, 21);
+        for epoch in all.chunks(7) {
+            let mut seen = epoch.to_vec();
+            seen.sort_unstable();
+            assert_eq!(seen, (0..7).collect::<Vec<_>>());
+        }
+        assert_eq!(Order::new(Seed::new(5), 7, 1).stream(5, 12), all[5..17]);
+        assert_eq!(order.step(0), all[..3]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::example::{Asked, Example};
 use super::setup::Run;
 use crate::Result;
 use crate::engine::{Divergence, Finish, Forest, GenerateConfig, Generator, Policy, Prompt, Views, Want};
-use crate::tether::{Measurement, Sampled};
+use crate::tether::{Measurement, Sampled, TetherConfig};
 
 /// What is sampled.
 #[derive(Debug, Clone)]
@@ -86,8 +86,9 @@ impl Sampling {
         policy: &mut Policy,
         prompts: &[Asked<'_>],
         drawn: &[Drawn],
-        divergence: Divergence,
+        TetherConfig { divergence, per, .. }: &TetherConfig,
     ) -> Result<Measurement> {
+        let divergence = *divergence;
         let compared = divergence == Divergence::ReverseKl;
         let want = Want { divergence: Some(divergence), ref_logp: compared, ..Want::default() };
         let mut sampled = Vec::with_capacity(drawn.len());
@@ -124,6 +125,6 @@ impl Sampling {
                 truncated: drawn.cut,
             }));
         }
-        Ok(Measurement::new(&sampled))
+        Ok(Measurement::new(&sampled, *per))
     }
 }

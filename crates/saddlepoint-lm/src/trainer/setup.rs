@@ -118,7 +118,7 @@ impl<'a> Run<'a> {
 
     /// Passes over the data so far.
     pub(super) fn epoch(&self) -> f64 {
-        self.state.step as f64 / self.job.recipe.train.steps_per_epoch(self.job.train.len()) as f64
+        self.state.step as f64 / self.job.steps_per_epoch()
     }
 }
 

@@ -5,10 +5,11 @@ use saddlepoint_opt::dual::Duals;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::rollout::Round;
 use crate::tether::Measurement;
 
 /// Version of `state.json`.
-pub(super) const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 4;
 
 /// What `state.json` holds.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -27,11 +28,16 @@ pub(super) struct State {
     pub(super) best: Option<Best>,
     /// The latest iterate that was measured within the budget.
     pub(super) kept: Option<Kept>,
+    /// Prompts that were taken from the epochs, for completions.
+    pub(super) prompts: u64,
     /// Last value of every metric.
     pub(super) last: Map<String, Value>,
     /// Every line of metrics, for `trainer_state.json`.
     #[serde(skip)]
     pub(super) history: Vec<Value>,
+    /// The completions that later steps will go on with; in a file of its own.
+    #[serde(skip)]
+    pub(super) round: Option<Round>,
 }
 
 /// The best evaluation.
@@ -56,8 +62,9 @@ pub(super) struct Window {
 }
 
 impl Window {
-    pub(super) fn add(&mut self, values: &[(&'static str, f64)]) {
-        for &(name, value) in values {
+    pub(super) fn add(&mut self, values: &[(impl AsRef<str>, f64)]) {
+        for (name, value) in values {
+            let (name, value) = (name.as_ref(), *value);
             match self.sums.iter_mut().find(|(known, ..)| known == name) {
                 Some((_, sum, steps)) => (*sum, *steps) = (*sum + value, *steps + 1),
                 None => self.sums.push((name.to_owned(), value, 1)),

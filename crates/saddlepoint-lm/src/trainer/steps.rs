@@ -6,13 +6,14 @@ use saddlepoint_core::seed::Seed;
 use saddlepoint_opt::optimizer::{clip_factor, global_norm};
 
 use super::cached::Side;
+use super::evaluate::{Means, named};
 use super::example::{Asked, Example, with_samples};
 use super::mismatched::Mismatched;
 use super::order::permutation;
 use super::setup::Run;
 use super::state::{Best, Kept};
-use super::{Event, Observer, checkpoint};
-use crate::engine::{Cotangent, Policy};
+use super::{Event, Observer, checkpoint, on_policy};
+use crate::engine::{Cotangent, Policy, Want};
 use crate::method::{Norm, Sums};
 use crate::tether::{Tether, Verdict};
 use crate::{Error, Result};
@@ -28,43 +29,15 @@ pub(super) fn train(run: &mut Run, observer: Observer) -> Result<()> {
         tighten(run, observer)?;
     }
     while run.state.step < total {
-        let records = run.order.step(run.state.step);
-        let examples: Vec<&Example> = records.iter().map(|&i| &job.train.examples[i]).collect();
-        let mut norm = Norm::default();
-        for example in &examples {
-            example.count(&mut norm);
-        }
-
-        let drawn = run.wanted(&examples)?;
-
-        run.policy.zero_grads();
-        let mut sums = Sums::default();
-        let size = config.per_device_train_batch_size;
-        let mismatched = Mismatched::of(job, &mut run.policy, &examples, size)?;
-        let mut drawn = drawn.chunks(size);
-        for (examples, records) in examples.chunks(size).zip(records.chunks(size)) {
-            let batch = with_samples(examples, drawn.next().unwrap_or_default());
-            let mut stats = batch.forward(&mut run.policy, want)?;
-            if let Some(cached) = &run.cached {
-                cached.complete(Side::Train, records, &batch, &mut stats);
-            }
-            let beta = run.tether.as_ref().and_then(Tether::method_beta);
-            let view = batch.view(&stats, norm, beta, mismatched.mean);
-            let mut cotangent = Cotangent::default();
-            let mut part = job.method.loss(&view, &mut cotangent);
-            if let Some(tether) = &run.tether {
-                tether.penalize(&view, &mut cotangent, &mut part);
-            }
-            finite(run, &part, records)?;
-            run.policy.backward(&cotangent)?;
-            sums.merge(&part);
-        }
-        mismatched.report(&mut sums);
+        let Learned { means, examples, tokens } = match &job.plan {
+            Some(plan) => on_policy::learn(run, plan, want, observer)?,
+            None => learn(run, want)?,
+        };
 
         let rate = recipe.learning_rate() * run.schedule.factor(run.state.step);
         let grad_norm = global_norm(run.policy.trainable().grads);
         if !grad_norm.is_finite() {
-            return Err(not_finite(run, "the gradient norm", grad_norm, &records));
+            return Err(not_finite(run, "the gradient norm", grad_norm, &examples));
         }
         let clip = clip_factor(grad_norm, recipe.optimizer.max_grad_norm);
         let trainable = run.policy.trainable();
@@ -75,12 +48,11 @@ pub(super) fn train(run: &mut Run, observer: Observer) -> Result<()> {
         if let Some(decay) = reference.and_then(|reference| reference.decay_after(run.state.step)) {
             run.policy.follow(decay);
         }
-        run.state.num_tokens += examples.iter().map(|example| example.tokens() as u64).sum::<u64>();
-        let means = sums.means(norm);
+        run.state.num_tokens += tokens;
         run.state.window.add(&means);
         let step = run.state.step;
         let due = |every: u64| step == total || (every > 0 && step.is_multiple_of(every));
-        let loss = means.iter().find(|(name, _)| *name == "loss").map_or(f64::NAN, |(_, loss)| *loss);
+        let loss = means.iter().find(|(name, _)| name == "loss").map_or(f64::NAN, |(_, loss)| *loss);
         observer(&Event::Step { step, total, loss });
 
         // Not after the last step: the verdict on it is the one of the end, not the better of two.
@@ -94,6 +66,9 @@ pub(super) fn train(run: &mut Run, observer: Observer) -> Result<()> {
                 metrics.set("tether/beta", tether.beta());
             }
             metrics.set("num_tokens", run.state.num_tokens as f64);
+            if let Some(plan) = &job.plan {
+                metrics.set("num_completions", (run.state.prompts * plan.num_generations as u64) as f64);
+            }
             metrics.set("epoch", run.epoch());
             log(run, &metrics, observer)?;
         }
@@ -120,6 +95,56 @@ pub(super) fn train(run: &mut Run, observer: Observer) -> Result<()> {
     Ok(())
 }
 
+/// What an optimizer step learned, with its gradients in the policy.
+#[derive(Debug)]
+pub(super) struct Learned {
+    /// Metrics.
+    pub(super) means: Means,
+    /// Examples that it was from.
+    pub(super) examples: Vec<usize>,
+    /// Tokens read, as TRL counts them.
+    pub(super) tokens: u64,
+}
+
+/// Passes over the examples of the step that is due.
+fn learn(run: &mut Run, want: Want) -> Result<Learned> {
+    let job = run.job;
+    let records = run.order.step(run.state.step);
+    let examples: Vec<&Example> = records.iter().map(|&i| &job.train.examples[i]).collect();
+    let mut norm = Norm::default();
+    for example in &examples {
+        example.count(&mut norm);
+    }
+
+    let drawn = run.wanted(&examples)?;
+
+    run.policy.zero_grads();
+    let mut sums = Sums::default();
+    let size = job.recipe.train.per_device_train_batch_size;
+    let mismatched = Mismatched::of(job, &mut run.policy, &examples, size)?;
+    let mut drawn = drawn.chunks(size);
+    for (examples, records) in examples.chunks(size).zip(records.chunks(size)) {
+        let batch = with_samples(examples, drawn.next().unwrap_or_default());
+        let mut stats = batch.forward(&mut run.policy, want)?;
+        if let Some(cached) = &run.cached {
+            cached.complete(Side::Train, records, &batch, &mut stats);
+        }
+        let beta = run.tether.as_ref().and_then(Tether::method_beta);
+        let view = batch.view(&stats, norm, beta, mismatched.mean);
+        let mut cotangent = Cotangent::default();
+        let mut part = job.method.loss(&view, &mut cotangent);
+        if let Some(tether) = &run.tether {
+            tether.penalize(&view, &mut cotangent, &mut part);
+        }
+        finite(run, &part, records)?;
+        run.policy.backward(&cotangent)?;
+        sums.merge(&part);
+    }
+    mismatched.report(&mut sums);
+    let tokens = examples.iter().map(|example| example.tokens() as u64).sum();
+    Ok(Learned { means: named(sums.means(norm)), examples: records, tokens })
+}
+
 /// Records metrics after the current step.
 fn log(run: &mut Run, metrics: &Metrics, observer: Observer) -> Result<()> {
     run.state.logged(metrics);
@@ -138,7 +163,7 @@ fn tighten(run: &mut Run, observer: Observer) -> Result<Option<Metrics>> {
     let prompts: Vec<Asked> = order.iter().take(tether.config().prompts).map(|&i| all[i]).collect();
     let seed = Seed::new(run.seed.stream("tether/samples", &[step]).next_u64());
     let drawn = sampling.draw(&run.policy, &Asked::ids(&prompts), seed)?;
-    let measured = sampling.measure(&mut run.policy, &prompts, &drawn, tether.config().divergence)?;
+    let measured = sampling.measure(&mut run.policy, &prompts, &drawn, tether.config())?;
     tether.observe(&measured)?;
     run.state.duals = tether.duals().cloned();
     let verdict = tether.verdict(&measured);
@@ -158,15 +183,15 @@ fn tighten(run: &mut Run, observer: Observer) -> Result<Option<Metrics>> {
 }
 
 /// Compares an evaluation with the best so far; true if it is better.
-fn judge(run: &mut Run, means: &[(&'static str, f64)]) -> Result<bool> {
-    let config = &run.job.recipe.train;
-    let named = config.metric_for_best_model.trim_start_matches("eval_");
+fn judge(run: &mut Run, means: &[(String, f64)]) -> Result<bool> {
+    let (config, on_policy) = (&run.job.recipe.train, run.job.plan.is_some());
+    let named = config.best_metric(on_policy);
     let Some((_, value)) = means.iter().find(|(name, _)| *name == named) else {
-        let known: Vec<&str> = means.iter().map(|(name, _)| *name).collect();
+        let known: Vec<&str> = means.iter().map(|(name, _)| name.as_str()).collect();
         let problem = format!("no evaluation has `{named}`; there are {}", known.join(", "));
         return Err(Error::Config { key: "train.metric_for_best_model".to_owned(), problem });
     };
-    let better = run.state.best.is_none_or(|best| config.better(*value, best.value));
+    let better = run.state.best.is_none_or(|best| config.better(*value, best.value, on_policy));
     if better {
         run.state.best = Some(Best { step: run.state.step, value: *value });
     }
@@ -193,7 +218,7 @@ fn save(run: &mut Run, observer: Observer) -> Result<()> {
 }
 
 /// Refuses metrics that are not finite, before anything is changed by them.
-fn finite(run: &Run, sums: &Sums, records: &[usize]) -> Result<()> {
+pub(super) fn finite(run: &Run, sums: &Sums, records: &[usize]) -> Result<()> {
     let one = Norm { tokens: 1, sequences: 1, pairs: 1, desirable: 1 };
     match sums.means(one).into_iter().find(|(_, value)| !value.is_finite()) {
         Some((name, value)) => Err(not_finite(run, name, value, records)),

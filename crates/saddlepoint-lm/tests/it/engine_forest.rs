@@ -5,7 +5,8 @@ use saddlepoint_lm::model::ModelFolder;
 
 use crate::engine_golden::{folder, policy};
 
-const WANT: Want = Want { entropy: true, ref_logp: true, divergence: Some(Divergence::ReverseKl) };
+const WANT: Want =
+    Want { entropy: true, ref_logp: true, divergence: Some(Divergence::ReverseKl), temperature: None };
 
 /// Different cotangents for different rows.
 fn cotangent(rows: usize) -> Cotangent {

@@ -12,7 +12,8 @@ use saddlepoint_lm::engine::{
 use saddlepoint_lm::model::{ModelFolder, SafeTensors, adapter};
 use serde_json::Value;
 
-const ALL: Want = Want { entropy: true, ref_logp: true, divergence: Some(Divergence::ReverseKl) };
+const ALL: Want =
+    Want { entropy: true, ref_logp: true, divergence: Some(Divergence::ReverseKl), temperature: None };
 
 pub(crate) fn folder(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/engine").join(name)
@@ -183,7 +184,7 @@ fn gradients_of_entropy_and_divergences_agree_with_autograd() {
             ("forward_kl", Some(Divergence::ForwardKl)),
             ("jensen_shannon", Some(Divergence::JensenShannon)),
         ] {
-            let want = Want { entropy: kind.is_none(), ref_logp: false, divergence: kind };
+            let want = Want { entropy: kind.is_none(), divergence: kind, ..Want::default() };
             let stats = policy.forward(&forest, want).expect("statistics");
             let ones = vec![1.0; forest.rows.len()];
             let (value, cotangent) = if kind.is_none() {

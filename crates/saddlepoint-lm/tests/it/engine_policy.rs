@@ -8,10 +8,12 @@ use saddlepoint_lm::engine::{
     Setup, Storage, TokenEvent, Views, Want, Weights,
 };
 use saddlepoint_lm::model::ModelFolder;
+use saddlepoint_lm::rollout::{Drawing, RolloutConfig, Round};
 
 use crate::engine_golden::{folder, policy, setup};
 
-const WANT: Want = Want { entropy: true, ref_logp: true, divergence: Some(Divergence::ReverseKl) };
+const WANT: Want =
+    Want { entropy: true, ref_logp: true, divergence: Some(Divergence::ReverseKl), temperature: None };
 
 fn batch() -> Forest {
     let mut forest = Forest::default();
@@ -125,6 +127,85 @@ fn a_sample_does_not_depend_on_its_batch_and_its_log_probabilities_are_the_polic
         for (a, b) in sample.logps.iter().zip(&stats.logp) {
             assert!((a - b).abs() < 1e-4, "sampled with {a}, trained with {b}");
         }
+    }
+}
+
+/// Five thousand sampled tokens: what is trained has the log-probabilities with which it was sampled, whatever was decoded
+/// together and however it is divided into passes.
+#[test]
+fn completions_are_trained_with_the_log_probabilities_of_sampling() {
+    for (temperature, top_p) in [(1.0, 1.0), (0.7, 0.9)] {
+        let mut policy = policy("qwen3", false);
+        let prompts: Vec<Vec<u32>> =
+            (0..20).map(|i| (0..3 + i % 7).map(|j| 4 + (j * 9 + i) % 90).collect()).collect();
+        let ids: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
+        let config =
+            RolloutConfig { temperature, top_p, max_completion_length: 36, ..RolloutConfig::default() };
+        let draw = |policy: &Policy, max_batch| {
+            let drawing = Drawing { config: &config, num_generations: 7, stop: &[], max_batch };
+            drawing.draw(policy, &ids, Seed::new(2)).expect("completions")
+        };
+        let completions = draw(&policy, 64);
+        assert!(completions == draw(&policy, 5), "the same whatever was decoded together");
+        let count = completions.len();
+        let round = Round {
+            examples: (0..20).collect(),
+            completions,
+            rewards: vec![None; count],
+            advantages: vec![None; count],
+        };
+        let want = Want { temperature: config.tempered(), ..Want::default() };
+        let (mut worst, mut tokens) = (0.0_f64, 0);
+        for size in [3, 10] {
+            for start in (0..count).step_by(size) {
+                let pass = round.pass(start..(start + size).min(count), |i| &prompts[i]);
+                let stats = policy.evaluate(&pass.forest, want).expect("statistics");
+                for (rows, judged) in pass.sequences.iter().zip(&pass.judged) {
+                    for (new, old) in stats.logp[rows.clone()].iter().zip(judged.old_logp) {
+                        worst = worst.max((new - old).abs());
+                        tokens += 1;
+                    }
+                }
+            }
+        }
+        assert!(
+            tokens > 2 * 5000 && worst <= 1e-4,
+            "{worst} over {tokens} tokens at temperature {temperature}"
+        );
+    }
+}
+
+/// Dividing logits by a temperature is dividing the head's matrix by it, for statistics and gradients.
+#[test]
+fn a_temperature_divides_the_logits() {
+    let mut policy = policy("llama", false);
+    let want = Want { temperature: Some(0.5), ..WANT };
+    let ones = |stats: &saddlepoint_lm::engine::Stats| {
+        let ones = vec![1.0; stats.logp.len()];
+        Cotangent { logp: ones.clone(), entropy: ones.clone(), divergence: ones }
+    };
+    let stats = policy.forward(&batch(), want).expect("statistics");
+    policy.backward(&ones(&stats)).expect("gradients");
+    let spec = policy.tensors().iter().find(|spec| spec.name.contains("q_proj")).expect("a matrix").clone();
+    let gradient = policy.trainable().grads[spec.range()].to_vec();
+    let sum = |stats: &saddlepoint_lm::engine::Stats| {
+        stats.logp.iter().chain(&stats.entropy).chain(&stats.divergence).sum::<f64>()
+    };
+    let at =
+        (0..gradient.len()).max_by(|&a, &b| gradient[a].abs().total_cmp(&gradient[b].abs())).expect("one");
+    let mut moved = |step: f32| {
+        policy.trainable().params[spec.offset + at] += step;
+        let value = sum(&policy.evaluate(&batch(), want).expect("statistics"));
+        policy.trainable().params[spec.offset + at] -= step;
+        value
+    };
+    let numeric = (moved(1e-2) - moved(-1e-2)) / 2e-2;
+    let exact = f64::from(gradient[at]);
+    assert!((numeric - exact).abs() < 2e-2 * exact.abs(), "{numeric} against {exact}");
+    // At one half every probability is squared and normalised: the most probable token gains.
+    let plain = policy.evaluate(&batch(), WANT).expect("statistics");
+    for (row, top1) in plain.top1.iter().enumerate().filter(|(_, top1)| **top1) {
+        assert!(*top1 && stats.logp[row] >= plain.logp[row] && stats.entropy[row] <= plain.entropy[row]);
     }
 }
 

@@ -16,6 +16,7 @@ mod model_folder;
 mod model_gguf;
 mod model_safetensors;
 mod model_smollm2;
+mod on_policy;
 mod run_invariance;
 mod trainer;
 mod trainer_long;

@@ -1,6 +1,6 @@
 //! What a run must not depend on: the number of threads, the division of a step into passes, the day it is done.
 //! Each is shown on whole runs: fine-tuning, DPO of an adapter, DPO of all weights under a budget, HyPO, which learns from its
-//! own samples; division also on KTO, which has a mean over the step in its loss, and on LongPO, whose reference reads another
+//! own samples, GRPO, which learns from rewards of them; division also on KTO, which has a mean over the step in its loss, and on LongPO, whose reference reads another
 //! context.
 
 use std::collections::BTreeMap;
@@ -66,6 +66,10 @@ const BUDGET: [&str; 1] =
 /// What `dpo.toml` has to say of the method, for one that samples in training.
 const SAMPLING: &str = "name = \"hypo\"\nlambda = 0.3\nnum_generations = 3\nevery = 2\n";
 
+/// The same for one that learns from rewards.
+const REWARDED: &str = "name = \"grpo\"\nbeta = 0.1\n[rollout]\nnum_generations = 4\nmax_completion_length = 4\n\
+                        num_iterations = 2\n[reward]\nreward_funcs = [{ name = \"task_reward\" }]\n";
+
 /// A folder with the recipes, in which the result of the first is there.
 struct Place(tempfile::TempDir);
 
@@ -78,6 +82,8 @@ impl Place {
         fs::write(place.path().join("kto.toml"), judged).expect("written");
         let sampling = PAIRS.replace("name = \"dpo\"\nlabel_smoothing = 0.1\n", SAMPLING);
         fs::write(place.path().join("hypo.toml"), sampling).expect("written");
+        let rewarded = PAIRS.replace("name = \"dpo\"\nlabel_smoothing = 0.1\n", REWARDED);
+        fs::write(place.path().join("grpo.toml"), rewarded).expect("written");
         let long = PAIRS.replace("name = \"dpo\"\nlabel_smoothing = 0.1", "name = \"longpo\"\nlambda = 1.0");
         fs::write(place.path().join("longpo.toml"), long).expect("written");
         place.train("sft.toml", "sft", &[]);
@@ -250,6 +256,16 @@ fn division_does_not_matter_under_a_budget() {
 #[test]
 fn threads_do_not_change_a_byte_of_learning_from_samples() {
     Place::new().is_the_same_for_any_number_of_threads("hypo.toml", &[]);
+}
+
+#[test]
+fn threads_do_not_change_a_byte_of_learning_from_rewards() {
+    Place::new().is_the_same_for_any_number_of_threads("grpo.toml", &[]);
+}
+
+#[test]
+fn division_does_not_matter_to_learning_from_rewards() {
+    Place::new().is_the_same_for_any_division("grpo.toml", &[]);
 }
 
 #[test]

@@ -596,7 +596,7 @@ fn a_run_that_leaves_its_budget_ends_with_the_last_weights_within_it() {
     assert_ne!(evaluation.after["loss"], summary.metrics["eval_loss"], "not that of the last step");
     let job = Job::open(&resolved(&load(place.path(), "dpo.toml", &sets)).expect("a recipe")).expect("opens");
     let means = job.evaluate(Some(&dir.join("model"))).expect("evaluates");
-    assert!(means.iter().all(|(name, value)| evaluation.after[*name] == json!(value)), "{means:?}");
+    assert!(means.iter().all(|(name, value)| evaluation.after[name] == json!(value)), "{means:?}");
     let state: Value =
         serde_json::from_slice(&fs::read(dir.join("checkpoint-24/state.json")).expect("a file"))
             .expect("JSON");

@@ -116,6 +116,28 @@ fn the_margin_before_training_is_that_of_the_two_contexts_and_angles() {
 }
 
 #[test]
+fn chunks_have_to_fit_the_context_that_the_reference_keeps() {
+    let place = ready();
+    let document = "1,2,".repeat(80);
+    let turn =
+        |chars: usize| json!({ "chunk": document[..chars], "prompt": "=", "chosen": "2", "rejected": "11" });
+    let opened = |chars: usize| {
+        let line = json!({ "document": document, "turns": [turn(10), turn(chars)] }).to_string();
+        fs::write(place.path().join("wide.jsonl"), line).expect("written");
+        let text = LONGPO.replace("generate = { samples = 60, eval_samples = 20 }", "path = \"wide.jsonl\"");
+        fs::write(place.path().join("longpo.toml"), text).expect("written");
+        Job::open(&longpo(place.path(), "unused", &["model.max_position_embeddings=1024"]))
+    };
+    // Behind the chunk are one token of the question, two digits and the end.
+    assert!(opened(252).is_ok());
+    assert_eq!(
+        opened(253).expect_err("refused").to_string(),
+        "data: the longest chunk with its question and answer has 257 tokens, and the reference, which reads it, a context of \
+         256: make pairs with shorter chunks (`saddle prepare longpo --chunk-tokens`)"
+    );
+}
+
+#[test]
 fn a_budget_is_measured_between_the_two_contexts_from_the_start() {
     let place = ready();
     let mut first = None;

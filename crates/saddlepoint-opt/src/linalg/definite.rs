@@ -18,6 +18,12 @@ impl Cholesky {
         Some(Self { factor: a.llt(Side::Lower).ok()?, n })
     }
 
+    /// `L`, row-major; zeros above its diagonal.
+    pub fn lower(&self) -> Vec<f64> {
+        let (lower, n) = (self.factor.L(), self.n);
+        (0..n * n).map(|at| if at % n <= at / n { lower[(at / n, at % n)] } else { 0.0 }).collect()
+    }
+
     /// The solution of `A x = b`.
     pub fn solve(&self, b: &[f64]) -> Vec<f64> {
         assert_eq!(b.len(), self.n, "one number a row");
@@ -41,6 +47,8 @@ mod tests {
             [1.0 / 11.0, 7.0 / 11.0],
             rtol = 1e-14
         );
+        let lower = Cholesky::new(&a, 2).expect("definite").lower();
+        assert_close!(lower, [2.0, 0.0, 0.5, 2.75_f64.sqrt()], rtol = 1e-15);
         assert!(Cholesky::new(&[1.0, 2.0, 2.0, 1.0], 2).is_none());
         assert!(Cholesky::new(&[f64::NAN], 1).is_none());
         assert!(Cholesky::new(&[], 0).expect("empty").solve(&[]).is_empty());

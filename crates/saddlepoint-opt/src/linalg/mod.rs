@@ -6,6 +6,7 @@
 
 mod definite;
 mod eigen;
+mod general;
 mod indefinite;
 mod krylov;
 mod row_space;
@@ -15,6 +16,7 @@ mod vector;
 
 pub use definite::Cholesky;
 pub use eigen::eigenvalues;
+pub use general::Lu;
 pub use indefinite::{Inertia, Ldlt};
 pub use krylov::{Solved, gmres, minres};
 pub use row_space::{RowSpace, null_space};

@@ -77,17 +77,18 @@ impl Arguments {
             return Err(Usage(problem).into());
         }
         let mut opened = self.model.open()?;
+        let own = opened.folder.shape.context;
         opened.folder.set_positions(None, self.max_position_embeddings);
         let settings = self.settings(opened.folder.shape.context);
-        settings.check(opened.folder.shape.context)?;
+        settings.check(opened.folder.shape.context, own)?;
         let documents = documents(&self.data)?;
         let mut kept = Kept::open(&self.out, &self.of(&settings, &documents))?;
         if !kept.done.is_empty() {
             note(format!("continued: {} of {} documents are done", kept.done.len(), documents.len()))?;
         }
         let mut policy = opened.policy(None, (1, 1))?;
-        let mut author =
-            Author::new(&mut policy, &opened.codec, settings, self.weights.into(), self.batch_size.get())?;
+        let (weights, batch) = (self.weights.into(), self.batch_size.get());
+        let mut author = Author::new(&mut policy, &opened.codec, own, settings, weights, batch)?;
         let bar = Progress::new(documents.len() as u64, "prepare", true);
         let mut pairs = kept.done.iter().map(|made| made.pairs).sum::<usize>();
         for (index, document) in documents.iter().enumerate().skip(kept.done.len()) {

@@ -1,5 +1,6 @@
-//! `saddle solve`: a problem from a file, or from data by a front end.
+//! `saddle solve`: a problem from a file, or an application that makes one from data.
 
+mod dag;
 mod hyper_cleaning;
 mod problem;
 mod ridge;
@@ -16,7 +17,10 @@ use crate::output::Output;
 #[derive(Debug, Args)]
 #[command(
     subcommand_negates_reqs = true,
-    override_usage = "saddle solve [OPTIONS] <FILE>\n       saddle solve <COMMAND> [OPTIONS]",
+    disable_help_subcommand = true,
+    subcommand_value_name = "APPLICATION",
+    subcommand_help_heading = "Applications",
+    override_usage = "saddle solve [OPTIONS] <FILE>\n       saddle solve <APPLICATION> [OPTIONS]",
     after_help = "Example: saddle solve examples/problems/budget.toml --method augmented-lagrangian\n         \
                   saddle solve svm-hyperparameters --data diabetes.txt\n\n\
                   docs/solvers.md says which method is for which problem. Exit code 1: not solved; what was found is \
@@ -24,14 +28,15 @@ use crate::output::Output;
 )]
 pub(crate) struct Arguments {
     #[command(subcommand)]
-    front_end: Option<FrontEnd>,
+    application: Option<Application>,
     #[command(flatten)]
     problem: problem::Arguments,
 }
 
-/// What makes a problem from data.
+/// Problems that are not written as such.
 #[derive(Debug, Subcommand)]
-enum FrontEnd {
+enum Application {
+    Dag(dag::Arguments),
     SvmHyperparameters(svm_hyperparameters::Arguments),
     Ridge(ridge::Arguments),
     HyperCleaning(hyper_cleaning::Arguments),
@@ -39,15 +44,18 @@ enum FrontEnd {
 
 impl Arguments {
     pub(crate) fn run(self, output: Output) -> Result<Verdict> {
-        let Some(front_end) = self.front_end else { return self.problem.run(output) };
-        if self.problem.any() {
-            let problem = "options before the command are those of saddle solve FILE; put options of the command after its name";
+        // The parser could refuse these itself, and would take `--json` before an application for one of them.
+        if self.application.is_some() && self.problem.any() {
+            let problem =
+                "options before the application are those of saddle solve FILE; put options after its name";
             return Err(Usage(problem.to_owned()).into());
         }
-        match front_end {
-            FrontEnd::SvmHyperparameters(arguments) => arguments.run(output),
-            FrontEnd::Ridge(arguments) => arguments.run(output),
-            FrontEnd::HyperCleaning(arguments) => arguments.run(output),
+        match self.application {
+            Some(Application::Dag(arguments)) => arguments.run(output),
+            Some(Application::SvmHyperparameters(arguments)) => arguments.run(output),
+            Some(Application::Ridge(arguments)) => arguments.run(output),
+            Some(Application::HyperCleaning(arguments)) => arguments.run(output),
+            None => self.problem.run(output),
         }
     }
 }

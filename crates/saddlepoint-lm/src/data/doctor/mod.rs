@@ -7,7 +7,7 @@ mod probe;
 pub use finding::{Finding, Severity};
 pub use pieces::{Piece, pieces};
 
-use super::{Codec, Labelled, LongPair, Pair, PrepareReport, Supervised};
+use super::{Codec, Labelled, LongPair, Pair, PrepareReport, Prompt, Supervised};
 
 /// What a method would train on.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +20,8 @@ pub enum Samples<'a> {
     LongPairs(&'a [LongPair]),
     /// Completions with labels.
     Unpaired(&'a [Labelled]),
+    /// Prompts whose completions are still to be sampled.
+    Prompts(&'a [Prompt]),
 }
 
 /// Looks for the mistakes that let a run finish with a model that is worse than before: nothing trained, a stop
@@ -103,8 +105,11 @@ fn training(codec: &Codec, samples: Samples<'_>) -> Vec<Finding> {
                 doubled += usize::from(twice(&item.prompt));
             }
         }
+        Samples::Prompts(items) => doubled = items.iter().filter(|item| twice(&item.ids)).count(),
     }
-    if trained == 0 {
+    if matches!(samples, Samples::Prompts(_)) {
+        // What is trained is sampled later.
+    } else if trained == 0 {
         findings.push(Finding::NothingTrained);
     } else if !stops && !codec.eos.is_empty() {
         let tokens =

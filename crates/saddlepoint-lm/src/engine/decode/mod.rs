@@ -56,6 +56,8 @@ pub struct GenerateConfig {
     pub weights: Weights,
     /// Whether to apply the policy's adapter.
     pub adapter: bool,
+    /// Whether the log-probabilities of tokens are those at the temperature (if it is not 0), and not those at 1.
+    pub tempered: bool,
 }
 
 impl Default for GenerateConfig {
@@ -70,6 +72,7 @@ impl Default for GenerateConfig {
             max_batch: 8,
             weights: Weights::F32,
             adapter: true,
+            tempered: false,
         }
     }
 }
@@ -126,7 +129,8 @@ pub struct Sample {
     pub index: usize,
     /// Its tokens, with the stop token where there was one.
     pub ids: Vec<u32>,
-    /// Log-probability of each token under the model as it decodes (temperature 1, nothing cut off), nats.
+    /// Log-probability of each token under the model as it decodes (temperature 1 unless [`GenerateConfig::tempered`],
+    /// nothing cut off), nats.
     pub logps: Vec<f64>,
     /// Why it ended.
     pub finish: Finish,

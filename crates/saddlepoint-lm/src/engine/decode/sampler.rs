@@ -10,6 +10,8 @@ use super::GenerateConfig;
 #[derive(Debug, Clone)]
 pub(super) struct Sampler {
     temperature: f32,
+    /// Whether log-probabilities are those at the temperature.
+    tempered: bool,
     top_k: usize,
     top_p: f64,
     min_p: f64,
@@ -19,21 +21,27 @@ impl Sampler {
     pub(super) fn new(config: &GenerateConfig) -> Self {
         Self {
             temperature: config.temperature as f32,
+            tempered: config.tempered && config.temperature > 0.0,
             top_k: config.top_k,
             top_p: config.top_p,
             min_p: config.min_p,
         }
     }
 
-    /// The token and its log-probability under the unchanged logits.
+    /// The token and its log-probability under the unchanged logits, or under those of the temperature.
     pub(super) fn draw(&self, logits: &[f32], rng: &mut ChaCha8Rng) -> (u32, f64) {
-        let lse = log_sum_exp(logits);
         let id = if self.temperature == 0.0 { greedy(logits) } else { self.random(logits, rng) };
-        (id as u32, f64::from(logits[id]) - lse)
+        let logp = |z: &[f32]| f64::from(z[id]) - log_sum_exp(z);
+        let logp = if self.tempered { logp(&self.scaled(logits)) } else { logp(logits) };
+        (id as u32, logp)
+    }
+
+    fn scaled(&self, logits: &[f32]) -> Vec<f32> {
+        logits.iter().map(|&z| z / self.temperature).collect()
     }
 
     fn random(&self, logits: &[f32], rng: &mut ChaCha8Rng) -> usize {
-        let scaled: Vec<f32> = logits.iter().map(|&z| z / self.temperature).collect();
+        let scaled = self.scaled(logits);
         let lse = log_sum_exp(&scaled);
         let u: f64 = rng.random();
         if self.top_k == 0 && self.top_p >= 1.0 && self.min_p <= 0.0 {

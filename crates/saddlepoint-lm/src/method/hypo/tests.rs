@@ -69,6 +69,7 @@ impl Bandit {
             beta: None,
             mismatched: 0.0,
             samples: &samples,
+            rollout: None,
         };
         let means = method.loss(&view, &mut out).means(norm);
         let mut grad = vec![0.0; p.len()];
@@ -184,6 +185,7 @@ fn a_pair_with_samples_gives_the_values_of_the_card() {
         beta: None,
         mismatched: 0.0,
         samples: &samples,
+        rollout: None,
     };
     let means = hypo(0.05, 0.01).loss(&view, &mut out).means(norm(4));
     let loss = metric(&means, "loss");
@@ -250,6 +252,7 @@ fn credit_clip_and_schedule_change_the_derivative_as_they_say() {
             beta: None,
             mismatched: 0.0,
             samples: &samples,
+            rollout: None,
         };
         let method = Hypo::new(config).expect("valid settings");
         let means = method.loss(&view, &mut out).means(norm(1));
@@ -290,6 +293,7 @@ fn a_constant_in_all_log_ratios_and_a_policy_at_its_reference_change_nothing() {
             beta: None,
             mismatched: 0.0,
             samples: &samples,
+            rollout: None,
         };
         method.loss(&view, &mut out);
         out.logp[2..].to_vec()

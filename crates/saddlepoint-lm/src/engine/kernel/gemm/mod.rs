@@ -5,7 +5,7 @@
 //!   for each block of columns (at most BLOCK elements)     its part of b is packed into panels: second-level cache
 //!     for each group of rows (GROUP)                       packed where its elements are not in order along k
 //!       for each tile of rows                              its part of a stays in the first-level cache
-//!         for each panel                                   one tile
+//!         for each panel                                   one tile; the first group packs it, and asks for the next
 //! ```
 //! How the work is cut into threads, blocks and tiles has no part in the sums: each element is summed over
 //! ascending `k`, piece by piece, and the pieces depend on the depth alone.
@@ -16,10 +16,11 @@ mod tile;
 use std::cell::RefCell;
 use std::ops::Range;
 
+use half::bf16;
 use pulp::{Simd, WithSimd};
 
 use self::pack::Part;
-use self::tile::{LARGEST, Left, Out, Right};
+use self::tile::{Ahead, LARGEST, Left, Out, Right};
 use super::matmul::{Mat, Values};
 use crate::engine::aligned::Aligned;
 
@@ -145,43 +146,51 @@ impl Product<'_> {
         // Panels are read where they lie only if they have all their columns.
         let there = if b_there.is_some() { n / width * width } else { 0 };
         let right = packed.right.room(deep * n.next_multiple_of(width));
-        for p in (there..n).step_by(width) {
-            let i = block.columns.start + p..block.columns.start + n.min(p + width);
-            let vectors = i.len().next_multiple_of(S::F32_LANES);
-            pack_panel(*b, block.k.clone(), i, vectors, &mut right[p * deep..][..vectors * deep]);
-        }
         let a_there = a.in_order();
-        let left = packed.left.room(GROUP * deep);
+        let packed_left = packed.left.room(GROUP * deep);
+        let panels = n.div_ceil(width);
         for g in block.rows.clone().step_by(GROUP) {
             let group = g..block.rows.end.min(g + GROUP);
             if a_there.is_none() {
-                pack_groups(*a, block.k.clone(), group.clone(), tall, left);
+                pack_groups(*a, block.k.clone(), group.clone(), tall, packed_left);
             }
-            for i in group.clone().step_by(tall) {
-                let rows = tall.min(group.end - i);
+            let tiles = group.len().div_ceil(tall);
+            // The first group of rows meets the panels one by one, as they are packed; for the others a tile of rows
+            // stays in the cache and the panels pass.
+            let first = g == block.rows.start;
+            for step in 0..tiles * panels {
+                let (tile, panel) =
+                    if first { (step % tiles, step / tiles) } else { (step / panels, step % panels) };
+                let (i, p) = (g + tile * tall, panel * width);
+                let j = block.columns.start + p;
+                let columns = width.min(n - p);
+                let vectors = columns.next_multiple_of(S::F32_LANES);
+                if first && tile == 0 && p >= there {
+                    let right = &mut right[p * deep..][..vectors * deep];
+                    pack_panel(*b, block.k.clone(), j..j + columns, vectors, right);
+                }
                 let left = match a_there {
                     Some(a_there) => Left {
                         data: a_there.as_ptr().wrapping_add(i * a.row_stride + block.k.start),
                         row: a.row_stride,
                         column: 1,
                     },
-                    None => Left { data: left[(i - g) * deep..].as_ptr(), row: 1, column: tall },
+                    None => Left { data: packed_left[(i - g) * deep..].as_ptr(), row: 1, column: tall },
                 };
-                for p in (0..n).step_by(width) {
-                    let j = block.columns.start + p;
-                    let columns = width.min(n - p);
-                    let right = match b_there {
-                        Some(b_there) if p < there => Right {
-                            data: b_there.as_ptr().wrapping_add(block.k.start * b.row_stride + j),
-                            row: b.row_stride,
-                        },
-                        _ => Right {
-                            data: right[p * deep..].as_ptr(),
-                            row: columns.next_multiple_of(S::F32_LANES),
-                        },
-                    };
-                    self.place(simd, rows, columns, deep, left, right, (i, j), block.accumulate);
-                }
+                let place = match b_there {
+                    Some(b_there) if p < there => Right {
+                        data: b_there.as_ptr().wrapping_add(block.k.start * b.row_stride + j),
+                        row: b.row_stride,
+                    },
+                    _ => Right { data: right[p * deep..].as_ptr(), row: vectors },
+                };
+                let ahead = if first && p >= there && j + columns < self.columns.end {
+                    ahead(*b, block.k.start, j + columns, tile)
+                } else {
+                    Ahead { data: place.data.cast(), row: 0, whole: 0, column: 0 }
+                };
+                let rows = tall.min(group.end - i);
+                self.place(simd, rows, columns, deep, left, place, (i, j), block.accumulate, ahead);
             }
         }
     }
@@ -199,6 +208,7 @@ impl Product<'_> {
         right: Right,
         (i, j): (usize, usize),
         accumulate: bool,
+        ahead: Ahead,
     ) {
         let (scale, row) = (self.scale, self.c.row_stride);
         let data = self.c.data.wrapping_add(i * row + j);
@@ -207,7 +217,7 @@ impl Product<'_> {
         if columns == vectors * S::F32_LANES {
             // SAFETY: `Mat` and `MatMut` bound every index of their views, packed operands are as large as the block,
             // and nothing else accesses this part of `c`.
-            unsafe { tile::tiles(simd, rows, vectors, deep, left, right, out) };
+            unsafe { tile::tiles(simd, rows, vectors, deep, left, right, out, ahead) };
             return;
         }
         // The last vector goes beyond the columns: by way of a tile that has room for it.
@@ -220,7 +230,7 @@ impl Product<'_> {
         }
         let beside = Out { data: spare.as_mut_ptr(), row, ..out };
         // SAFETY: as above; `spare` has room for the largest tile.
-        unsafe { tile::tiles(simd, rows, vectors, deep, left, right, beside) };
+        unsafe { tile::tiles(simd, rows, vectors, deep, left, right, beside, ahead) };
         for (i, spare) in spare.chunks_exact(row).take(rows).enumerate() {
             // SAFETY: as above.
             let there = unsafe { std::slice::from_raw_parts_mut(data.wrapping_add(i * out.row), columns) };
@@ -238,6 +248,22 @@ fn pack_panel(b: Mat<'_>, k: Range<usize>, i: Range<usize>, width: usize, out: &
     }
 }
 
+/// The part of the panel that begins at column `j` which tile `tile` of rows asks for: eight columns where neighbours lie
+/// along `k`, and otherwise a line of each row of `b`.
+#[inline(always)]
+fn ahead(b: Mat<'_>, k: usize, j: usize, tile: usize) -> Ahead {
+    let (data, size) = match b.values {
+        Values::F32(data) => (data.as_ptr().cast::<u8>(), size_of::<f32>()),
+        Values::Bf16(data) => (data.as_ptr().cast::<u8>(), size_of::<bf16>()),
+    };
+    let at = |j: usize| data.wrapping_add((k * b.row_stride + j * b.column_stride) * size);
+    if b.row_stride == 1 {
+        Ahead { data: at(j + 8 * tile), row: b.column_stride * size, whole: !(LINE - 1), column: size }
+    } else {
+        Ahead { data: at(j + LINE * tile), row: 0, whole: !0, column: b.row_stride * size }
+    }
+}
+
 #[inline(always)]
 fn pack_groups(a: Mat<'_>, k: Range<usize>, i: Range<usize>, tall: usize, out: &mut [f32]) {
     let (along, across) = (a.column_stride, a.row_stride);
@@ -249,8 +275,6 @@ fn pack_groups(a: Mat<'_>, k: Range<usize>, i: Range<usize>, tall: usize, out: &
 
 #[cfg(test)]
 mod tests {
-    use half::bf16;
-
     use super::super::filled;
     use super::*;
 

@@ -2,7 +2,7 @@
 
 use pulp::Simd;
 
-use crate::engine::kernel::lanes::prefetch;
+use crate::engine::kernel::lanes::{prefetch, prefetch_second};
 
 /// Most rows and most vectors in a row of a tile.
 pub(super) const LARGEST: (usize, usize) = (8, 3);
@@ -37,6 +37,23 @@ pub(super) struct Out {
     pub(super) accumulate: bool,
 }
 
+/// What will be packed next, asked for while a tile is computed: a line in each step of the depth. At step `k` that is
+/// the one at `data + (k / 2 mod 8) row + (k and whole) column`, all in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ahead {
+    pub(super) data: *const u8,
+    pub(super) row: usize,
+    pub(super) whole: usize,
+    pub(super) column: usize,
+}
+
+impl Ahead {
+    #[inline(always)]
+    fn ask(self, k: usize) {
+        prefetch_second(self.data.wrapping_add((k / 2 % 8) * self.row + (k & self.whole) * self.column));
+    }
+}
+
 /// `rows` rows of at most as many whole vectors as [`shape`] says: `out = scale left right`, or `out += scale left right`.
 ///
 /// Every element is one chain of multiply-adds over ascending `k`, whatever tile it lies in.
@@ -54,26 +71,27 @@ pub(super) unsafe fn tiles<S: Simd>(
     mut left: Left,
     right: Right,
     mut out: Out,
+    ahead: Ahead,
 ) {
     let mut rest = rows;
     while rest > 0 {
         // SAFETY: the caller's promise, for a part of the rows.
         let done = unsafe {
             match (rest, vectors) {
-                (8.., 3) => tile::<S, 8, 3>(simd, depth, left, right, out),
-                (4.., 3) => tile::<S, 4, 3>(simd, depth, left, right, out),
-                (2.., 3) => tile::<S, 2, 3>(simd, depth, left, right, out),
-                (_, 3) => tile::<S, 1, 3>(simd, depth, left, right, out),
-                (8.., 2) => tile::<S, 8, 2>(simd, depth, left, right, out),
-                (6.., 2) => tile::<S, 6, 2>(simd, depth, left, right, out),
-                (4.., 2) => tile::<S, 4, 2>(simd, depth, left, right, out),
-                (2.., 2) => tile::<S, 2, 2>(simd, depth, left, right, out),
-                (_, 2) => tile::<S, 1, 2>(simd, depth, left, right, out),
-                (8.., _) => tile::<S, 8, 1>(simd, depth, left, right, out),
-                (6.., _) => tile::<S, 6, 1>(simd, depth, left, right, out),
-                (4.., _) => tile::<S, 4, 1>(simd, depth, left, right, out),
-                (2.., _) => tile::<S, 2, 1>(simd, depth, left, right, out),
-                _ => tile::<S, 1, 1>(simd, depth, left, right, out),
+                (8.., 3) => tile::<S, 8, 3>(simd, depth, left, right, out, ahead),
+                (4.., 3) => tile::<S, 4, 3>(simd, depth, left, right, out, ahead),
+                (2.., 3) => tile::<S, 2, 3>(simd, depth, left, right, out, ahead),
+                (_, 3) => tile::<S, 1, 3>(simd, depth, left, right, out, ahead),
+                (8.., 2) => tile::<S, 8, 2>(simd, depth, left, right, out, ahead),
+                (6.., 2) => tile::<S, 6, 2>(simd, depth, left, right, out, ahead),
+                (4.., 2) => tile::<S, 4, 2>(simd, depth, left, right, out, ahead),
+                (2.., 2) => tile::<S, 2, 2>(simd, depth, left, right, out, ahead),
+                (_, 2) => tile::<S, 1, 2>(simd, depth, left, right, out, ahead),
+                (8.., _) => tile::<S, 8, 1>(simd, depth, left, right, out, ahead),
+                (6.., _) => tile::<S, 6, 1>(simd, depth, left, right, out, ahead),
+                (4.., _) => tile::<S, 4, 1>(simd, depth, left, right, out, ahead),
+                (2.., _) => tile::<S, 2, 1>(simd, depth, left, right, out, ahead),
+                _ => tile::<S, 1, 1>(simd, depth, left, right, out, ahead),
             }
         };
         left.data = left.data.wrapping_add(done * left.row);
@@ -94,6 +112,7 @@ unsafe fn tile<S: Simd, const R: usize, const V: usize>(
     left: Left,
     right: Right,
     out: Out,
+    ahead: Ahead,
 ) -> usize {
     let at = |i: usize, v: usize| out.data.wrapping_add(i * out.row + v * S::F32_LANES);
     for i in 0..R {
@@ -103,7 +122,8 @@ unsafe fn tile<S: Simd, const R: usize, const V: usize>(
     }
     let mut sums = [[simd.splat_f32s(0.0); V]; R];
     let (mut a, mut b) = (left.data, right.data);
-    for _ in 0..depth {
+    for k in 0..depth {
+        ahead.ask(k);
         let mut x = [simd.splat_f32s(0.0); V];
         for v in 0..V {
             // SAFETY: row `k < depth`, a whole vector of the caller's columns.

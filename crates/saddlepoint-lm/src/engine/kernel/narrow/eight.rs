@@ -11,6 +11,7 @@ use saddlepoint_opt::simd::vectorized;
 use super::super::lanes::{magnitude, prefetch_second};
 use super::super::team::Team;
 use super::{AHEAD, groups};
+use crate::engine::pages::zeros;
 
 /// Rows of a panel.
 pub(super) const PANEL: usize = 32;
@@ -29,7 +30,7 @@ impl Quantized {
     pub fn new(w: &[f32], columns: usize) -> Self {
         let pairs = columns.div_ceil(2);
         let panels = (w.len() / columns).div_ceil(PANEL);
-        let mut out = Self { levels: vec![0; panels * pairs * PANEL * 2], scales: vec![0.0; panels * PANEL] };
+        let mut out = Self { levels: zeros(panels * pairs * PANEL * 2), scales: vec![0.0; panels * PANEL] };
         let own = out.levels.par_chunks_exact_mut(pairs * PANEL * 2);
         (w.par_chunks(PANEL * columns), own, out.scales.par_chunks_exact_mut(PANEL))
             .into_par_iter()

@@ -1,0 +1,103 @@
+"""Whether a budget holds, on a real model: three methods under three budgets, and penalties for comparison.
+
+    python benches/budgets.py --saddle target/release/saddle --model models/smollm2 --data PATH/persona/risk-averse.jsonl --runs runs/budgets [--json]
+
+Each run trains SmolLM2 with LoRA on pairs of answers to statements (Anthropic's model-written evaluations) and measures the
+divergence at the end on held-out prompts. A run that is there already is read, not repeated. A budget is kept if the
+measured divergence is at most 1.1 of it, and used if it is at least 0.9 of it or if the tether ended at the method's own
+beta, where it does not bind. A penalty does the same for a budget if with one beta all three methods end within a tenth of it.
+Exit code 1 if a budget is not kept and used, or if a penalty does the same.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+BUDGETS = (0.5, 2.0, 8.0)
+BETAS = (0.05, 0.1, 0.3)
+METHODS = {
+    "dpo": ["method.name=dpo"],
+    "f-dpo, Jensen-Shannon": ["method.name=f-dpo", "method.f_divergence_type=js_divergence"],
+    "tdpo": ["method.name=tdpo"],
+}
+OWN = 0.1  # beta of the three methods where the tether adds nothing
+
+RECIPE = """
+[model]
+path = {model}
+dtype = "bf16"
+lora = {{ r = 16, lora_alpha = 32.0 }}
+[data]
+path = {data}
+eval_fraction = 0.12
+[method]
+name = "dpo"
+[tether]
+every = 5
+max_completion_length = 16
+[optimizer]
+learning_rate = 5e-4
+[train]
+output_dir = "unused"
+max_steps = 120
+per_device_train_batch_size = 4
+lr_scheduler_type = "linear"
+warmup_ratio = 0.1
+logging_steps = 5
+"""
+
+
+def run(saddle: Path, recipe: Path, out: Path, settings: list[str]) -> dict:
+    """The tether of the run in `out`, which is made if it has not ended."""
+    summary = out / "summary.json"
+    if not summary.is_file():
+        words = [*settings, f"train.output_dir={json.dumps(str(out.resolve()))}"]
+        resume = ["--resume"] if out.is_dir() else []
+        argv = [str(saddle), "train", str(recipe), "--json", *resume]
+        done = subprocess.run(argv + [w for s in words for w in ("--set", s)], stdout=subprocess.DEVNULL)
+        # 1 says that a budget did not hold, which is what is to be seen here.
+        if done.returncode not in (0, 1):
+            sys.exit(f"{out}: saddle ended with {done.returncode}")
+    return json.loads(summary.read_text())["tether"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("saddle", "model", "data", "runs"):
+        parser.add_argument(f"--{name}", required=True, type=Path)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    options.runs.mkdir(parents=True, exist_ok=True)
+    recipe = options.runs / "recipe.toml"
+    recipe.write_text(RECIPE.format(**{k: json.dumps(str(getattr(options, k).resolve())) for k in ("model", "data")}))
+
+    failed = False
+    ends: dict[float, list[float]] = {}
+    for form, values in (("budget", BUDGETS), ("beta", BETAS)):
+        for value in values:
+            for method, settings in METHODS.items():
+                out = options.runs / f"{settings[0].split('=')[1]}-{form}-{value}"
+                tether = run(options.saddle, recipe, out, [*settings, f"tether.{form}={value}"])
+                row = {"method": method, form: value, **{k: tether[k] for k in ("measured", "interval", "held", "beta")}}
+                if form == "budget":
+                    kept = tether["measured"] <= 1.1 * value
+                    used = tether["measured"] >= 0.9 * value or tether["beta"] <= 1.001 * OWN
+                    row |= {"kept": kept, "used": used}
+                    failed |= not (kept and used)
+                else:
+                    ends.setdefault(value, []).append(tether["measured"])
+                low, high = row["interval"]
+                shown = f"{method:22} {form} {value:<5} measured {row['measured']:.3f} [{low:.3f}, {high:.3f}]"
+                print(json.dumps(row) if options.json else f"{shown} {'' if form == 'beta' else 'kept' if row['kept'] else 'NOT KEPT'} {'' if row.get('used', True) else 'NOT USED'}", flush=True)
+    for beta, measured in ends.items():
+        for budget in BUDGETS:
+            if all(abs(m / budget - 1) <= 0.1 for m in measured):
+                print(f"beta {beta} brings all three methods to {budget} nats", file=sys.stderr)
+                failed = True
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    main()

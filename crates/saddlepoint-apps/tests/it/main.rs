@@ -1,0 +1,3 @@
+//! Whole problems through the public interface.
+
+mod sachs;

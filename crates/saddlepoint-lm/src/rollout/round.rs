@@ -1,0 +1,184 @@
+//! A round: completions with what they are worth, and how a part of them becomes one forest.
+
+use std::ops::Range;
+
+use saddlepoint_core::metrics::Metrics;
+use serde::{Deserialize, Serialize};
+
+use super::Completion;
+use crate::engine::Forest;
+use crate::method::Judged;
+
+/// Everything that was sampled by the same weights. Completions of a prompt follow each other, and all prompts have as many.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Round {
+    /// The example of each prompt.
+    pub examples: Vec<usize>,
+    /// Completions, prompt after prompt.
+    pub completions: Vec<Completion>,
+    /// What each is worth; `None` where no reward applies or one failed.
+    pub rewards: Vec<Option<f64>>,
+    /// What each is worth in the loss; `None` where nothing is to be learned from it.
+    pub advantages: Vec<Option<f64>>,
+}
+
+/// A part of a round, ready for the policy.
+#[derive(Debug)]
+pub struct Pass<'a> {
+    /// Every prompt once, its completions below it.
+    pub forest: Forest,
+    /// The rows of each completion.
+    pub sequences: Vec<Range<usize>>,
+    /// What is known of each.
+    pub judged: Vec<Judged<'a>>,
+}
+
+impl Round {
+    /// Completions a prompt.
+    pub fn each(&self) -> usize {
+        self.completions.len() / self.examples.len().max(1)
+    }
+
+    /// The completions of each prompt.
+    pub fn groups(&self) -> Vec<Range<usize>> {
+        let each = self.each();
+        (0..self.examples.len()).map(|group| group * each..(group + 1) * each).collect()
+    }
+
+    /// Tokens of these completions from which something is learned.
+    pub fn learned_tokens(&self, part: Range<usize>) -> usize {
+        let learned = part.filter(|&i| self.advantages[i].is_some());
+        learned.map(|i| self.completions[i].ids.len()).sum()
+    }
+
+    /// Adds prompts with their completions, about which nothing else is known yet.
+    pub fn extend(&mut self, examples: Vec<usize>, completions: Vec<Completion>) {
+        self.examples.extend(examples);
+        self.completions.extend(completions);
+    }
+
+    /// The completions of these prompts alone.
+    pub fn cases(&self, prompts: &[usize]) -> Vec<usize> {
+        let each = self.each();
+        prompts.iter().flat_map(|&prompt| prompt * each..(prompt + 1) * each).collect()
+    }
+
+    /// A round of these prompts alone.
+    #[must_use]
+    pub fn only(&self, prompts: &[usize]) -> Self {
+        Self {
+            examples: prompts.iter().map(|&prompt| self.examples[prompt]).collect(),
+            completions: self.cases(prompts).into_iter().map(|i| self.completions[i].clone()).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Puts completions below the prompts that `prompt` gives for their examples.
+    pub fn pass<'p>(&self, part: Range<usize>, prompt: impl Fn(usize) -> &'p [u32]) -> Pass<'_> {
+        let mut pass = Pass { forest: Forest::default(), sequences: Vec::new(), judged: Vec::new() };
+        let mut root = (usize::MAX, 0);
+        for i in part {
+            let (group, completion) = (i / self.each(), &self.completions[i]);
+            if root.0 != group {
+                root = (group, pass.forest.root(prompt(self.examples[group])));
+            }
+            pass.sequences.push(pass.forest.completion(root.1, &completion.ids));
+            pass.judged.push(Judged {
+                old_logp: &completion.logps,
+                advantage: self.advantages[i],
+                reward: self.rewards[i],
+                group,
+            });
+        }
+        pass
+    }
+
+    /// Lengths of completions under TRL's names, in tokens: `completions/{mean,min,max}_length`, the same of
+    /// those that the policy ended (`..._terminated_length`, only if there is one), and `completions/clipped_ratio`, the share that
+    /// was cut at the longest length.
+    pub fn lengths(&self) -> Metrics {
+        let mut metrics = Metrics::new();
+        let mut add = |of: &str, lengths: Vec<usize>| {
+            if let (Some(least), Some(most)) = (lengths.iter().min(), lengths.iter().max()) {
+                let mean = lengths.iter().sum::<usize>() as f64 / lengths.len() as f64;
+                metrics.set(format!("completions/mean{of}_length"), mean);
+                metrics.set(format!("completions/min{of}_length"), *least as f64);
+                metrics.set(format!("completions/max{of}_length"), *most as f64);
+            }
+        };
+        let length = |completion: &Completion| completion.ids.len();
+        add("", self.completions.iter().map(length).collect());
+        let finished: Vec<usize> = self.completions.iter().filter(|c| c.finished).map(length).collect();
+        let clipped = 1.0 - finished.len() as f64 / self.completions.len() as f64;
+        add("_terminated", finished);
+        metrics.set("completions/clipped_ratio", clipped);
+        metrics
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round() -> Round {
+        let completion =
+            |ids: &[u32], finished| Completion { ids: ids.to_vec(), logps: vec![-1.0; ids.len()], finished };
+        Round {
+            examples: vec![7, 3],
+            completions: vec![
+                completion(&[5, 9], true),
+                completion(&[6, 6, 6], false),
+                completion(&[9], true),
+                completion(&[8, 9], true),
+            ],
+            rewards: vec![Some(1.0), None, Some(0.0), Some(1.0)],
+            advantages: vec![Some(0.0), None, Some(-0.5), Some(0.5)],
+        }
+    }
+
+    #[test]
+    fn completions_hang_below_their_prompt_wherever_a_pass_begins() {
+        let round = round();
+        let prompts = |example: usize| -> &[u32] { if example == 7 { &[1, 2] } else { &[3] } };
+        let whole = round.pass(0..4, prompts);
+        assert_eq!(whole.forest.tokens, [1, 2, 5, 6, 6, 3, 8], "each prompt once, and no last token");
+        let later = round.pass(1..3, prompts);
+        assert_eq!(later.forest.tokens, [1, 2, 6, 6, 3]);
+        let targets: Vec<u32> = later.forest.rows.iter().map(|row| row.target).collect();
+        assert_eq!((targets, &later.sequences[..]), (vec![6, 6, 6, 9], &[0..3, 3..4][..]));
+        assert_eq!(
+            later.judged.iter().map(|judged| (judged.group, judged.advantage)).collect::<Vec<_>>(),
+            [(0, None), (1, Some(-0.5))]
+        );
+        assert_eq!((round.learned_tokens(0..4), round.groups()), (5, vec![0..2, 2..4]));
+    }
+
+    #[test]
+    fn a_round_of_some_prompts_has_their_completions() {
+        let round = round();
+        let second = round.only(&[1]);
+        assert_eq!((&second.examples[..], &second.completions[..]), (&[3][..], &round.completions[2..]));
+        let mut both = round.only(&[0]);
+        both.extend(second.examples, second.completions);
+        assert_eq!((both.examples, both.completions), (round.examples, round.completions));
+    }
+
+    #[test]
+    fn lengths_have_the_names_of_trl() {
+        let metrics = round().lengths();
+        let got: Vec<(&str, f64)> = metrics.iter().collect();
+        assert_eq!(
+            got,
+            [
+                ("completions/mean_length", 2.0),
+                ("completions/min_length", 1.0),
+                ("completions/max_length", 3.0),
+                ("completions/mean_terminated_length", 5.0 / 3.0),
+                ("completions/min_terminated_length", 1.0),
+                ("completions/max_terminated_length", 2.0),
+                ("completions/clipped_ratio", 0.25),
+            ]
+        );
+    }
+}

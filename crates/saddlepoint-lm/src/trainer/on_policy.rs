@@ -1,0 +1,369 @@
+//! Steps on the policy's own completions: a round is sampled and judged, and optimizer steps go through it.
+
+use std::ops::Range;
+
+use rand_chacha::rand_core::Rng;
+use saddlepoint_core::seed::Seed;
+use serde_json::{Map, Value, json};
+
+use super::evaluate::{Means, named};
+use super::job::{Job, Part};
+use super::sampling::MAX_BATCH;
+use super::setup::Run;
+use super::steps::{Learned, finite};
+use super::{Event, Observer};
+use crate::engine::{Cotangent, Policy, Stats, Want};
+use crate::method::{Norm, Rewarded, Sums, View};
+use crate::reward::aggregate::Aggregation;
+use crate::reward::{Case, Rewards, Scores};
+use crate::rollout::filter::chosen;
+use crate::rollout::{Completion, Drawing, FilterConfig, Pass, Plan, Round};
+use crate::{Error, Result};
+
+/// Passes of the optimizer step that is due, which leave its gradients in the policy. Samples a round where none waits.
+pub(super) fn learn(run: &mut Run, plan: &Plan, want: Want, observer: Observer) -> Result<Learned> {
+    let job = run.job;
+    let place = plan.place(run.state.step);
+    let (round, mut means) = match run.state.round.take() {
+        Some(round) => (round, Means::new()),
+        None if place.within > 0 => return Err(lost(run)),
+        None => sample(run, plan, observer)?,
+    };
+    let step = place.first..place.first + plan.a_step;
+    let (tokens, sequences) = (round.learned_tokens(step.clone()), plan.a_step);
+    let norm = Norm { tokens, sequences, ..Norm::default() };
+    let whole = round.learned_tokens(0..round.completions.len());
+    let rollout = crate::method::Rollout {
+        completions: &[],
+        max_completion_length: job.rollout().max_completion_length,
+        tokens_a_step: whole as f64 / plan.steps as f64,
+    };
+
+    run.policy.zero_grads();
+    let (mut sums, mut apart) = (Sums::default(), Apart::default());
+    for part in divided(&step, job.recipe.train.per_device_train_batch_size) {
+        let pass = round.pass(part.clone(), |example| job.train.examples[example].prompt());
+        let stats = run.policy.forward(&pass.forest, want)?;
+        if place.within == 0 {
+            apart.see(&pass, &stats);
+        }
+        let view = View {
+            sequences: &pass.sequences,
+            labels: &[],
+            contexts: &[],
+            stats: &stats,
+            norm,
+            // Under a tether the divergence is its own term.
+            beta: run.tether.as_ref().map(|_| 0.0),
+            mismatched: 0.0,
+            samples: &[],
+            rollout: Some(crate::method::Rollout { completions: &pass.judged, ..rollout }),
+        };
+        let mut cotangent = Cotangent::default();
+        let mut of_pass = job.method.loss(&view, &mut cotangent);
+        if let Some(tether) = &run.tether {
+            let learned =
+                pass.sequences.iter().zip(&pass.judged).filter(|(_, judged)| judged.advantage.is_some());
+            let sequences: Vec<Range<usize>> = learned.map(|(rows, _)| rows.clone()).collect();
+            tether.penalize(&View { sequences: &sequences, ..view }, &mut cotangent, &mut of_pass);
+        }
+        finite(run, &of_pass, &examples(&round, part))?;
+        run.policy.backward(&cotangent)?;
+        sums.merge(&of_pass);
+    }
+    means.extend(named(sums.means(norm)));
+    means.extend(apart.means());
+
+    let read = |i: usize| {
+        job.train.examples[round.examples[i / plan.num_generations]].prompt().len()
+            + round.completions[i].ids.len()
+    };
+    // Of completions that are gone through again nothing new is read.
+    let tokens = if place.within < plan.steps { step.clone().map(read).sum::<usize>() } else { 0 };
+    let examples = examples(&round, step);
+    if !plan.ends(place) {
+        run.state.round = Some(round);
+    }
+    Ok(Learned { means, examples, tokens: tokens as u64 })
+}
+
+/// The examples of these completions, each once.
+fn examples(round: &Round, part: Range<usize>) -> Vec<usize> {
+    let groups = part.start / round.each()..part.end.div_ceil(round.each());
+    round.examples[groups].to_vec()
+}
+
+/// The parts of a range, of `size` each.
+fn divided(range: &Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+    let end = range.end;
+    range.clone().step_by(size).map(move |start| start..(start + size).min(end))
+}
+
+fn lost(run: &Run) -> Error {
+    let path = run.dir.path().join(format!("checkpoint-{}", run.state.step));
+    let problem = "has no rollouts.json, whose completions the next step goes on with: resume from an earlier checkpoint \
+                   by removing this one"
+        .to_owned();
+    Error::Model { path, problem }
+}
+
+/// How far the log-probabilities of training are from those of sampling, by the same weights.
+#[derive(Debug, Default)]
+struct Apart {
+    sum: f64,
+    most: f64,
+    tokens: usize,
+}
+
+impl Apart {
+    fn see(&mut self, pass: &Pass, stats: &Stats) {
+        for (rows, judged) in pass.sequences.iter().zip(&pass.judged) {
+            for (new, old) in stats.logp[rows.clone()].iter().zip(judged.old_logp) {
+                let difference = (new - old).abs();
+                self.sum += difference;
+                self.most = self.most.max(difference);
+                self.tokens += 1;
+            }
+        }
+    }
+
+    /// Under TRL's names.
+    fn means(&self) -> Means {
+        if self.tokens == 0 {
+            return Means::new();
+        }
+        [("mean", self.sum / self.tokens as f64), ("max", self.most)]
+            .map(|(name, value)| (format!("sampling/sampling_logp_difference/{name}"), value))
+            .to_vec()
+    }
+}
+
+/// Samples and judges the round that starts with the step that is due, and writes down what came out.
+fn sample(run: &mut Run, plan: &Plan, observer: Observer) -> Result<(Round, Means)> {
+    let job = run.job;
+    let (mut round, scores, mut means) = gather(run, plan, observer)?;
+    for failure in &scores.failures {
+        let data = json!({
+            "step": run.state.step + 1, "reward": failure.reward, "completion": failure.case,
+            "problem": failure.problem,
+        });
+        run.recorder.event("reward_failed", &data)?;
+    }
+
+    let kl = job.kl_in_reward(run, &round)?;
+    if let Some(kl) = &kl {
+        let tokens: usize = round.completions.iter().map(|completion| completion.ids.len()).sum();
+        means.push(("kl".to_owned(), kl.iter().sum::<f64>() / tokens as f64));
+    }
+    let mut advantages = job.method.advantages(&Rewarded {
+        groups: &round.groups(),
+        rewards: &scores.signals,
+        normalized: job.rewards().aggregation() == Aggregation::NormalizeThenSum,
+        kl: kl.as_deref(),
+    });
+    if job.rollout().mask_truncated_completions {
+        let cut = || round.completions.iter().map(|completion| !completion.finished);
+        advantages.iter_mut().zip(cut()).filter(|(_, cut)| *cut).for_each(|(advantage, _)| *advantage = None);
+        means.push(("completions/masked".to_owned(), cut().filter(|cut| *cut).count() as f64));
+    }
+    round.rewards.clone_from(&scores.sums);
+    round.advantages = advantages;
+    for line in lines(job, &round, &scores, run.state.step + 1) {
+        run.recorder.sample(&line)?;
+    }
+    Ok((round, means))
+}
+
+/// The completions of a round with what they are worth, and metrics of all that were sampled for it.
+fn gather(run: &mut Run, plan: &Plan, observer: Observer) -> Result<(Round, Scores, Means)> {
+    let job = run.job;
+    let (number, filter) = (plan.place(run.state.step).round, job.rollout().filter);
+    let (mut sampled, mut scores, mut attempts) = (Round::default(), Scores::default(), 0);
+    let most = filter.as_ref().map_or(1, |filter| filter.max_attempts) * plan.prompts();
+    loop {
+        let kept = filter.as_ref().map_or(0, |filter| {
+            job.right(filter, &scores, plan)
+                .iter()
+                .filter(|&&k| filter.keeps(k, plan.num_generations))
+                .count()
+        });
+        let count = (plan.prompts() - kept).min(most - sampled.examples.len());
+        let examples = run.order.stream(run.state.prompts, count);
+        run.state.prompts += count as u64;
+        observer(&Event::Sampling { prompts: count });
+        let seed = Seed::new(run.seed.stream("rollout/samples", &[number, attempts]).next_u64());
+        attempts += 1;
+        let completions = job.complete(&run.policy, &job.train, &examples, plan.num_generations, seed)?;
+        let mut fresh = Round::default();
+        fresh.extend(examples, completions);
+        scores.append(job.judge(&job.train, &fresh)?);
+        sampled.extend(fresh.examples, fresh.completions);
+
+        let Some(filter) = &filter else {
+            let means = job.measures(&sampled, &scores);
+            return Ok((sampled, scores, means));
+        };
+        let right = job.right(filter, &scores, plan);
+        let last = sampled.examples.len() == most;
+        let picked = chosen(filter, &right, plan.num_generations, plan.prompts(), last);
+        if let Some(picked) = picked {
+            let inside = |&&i: &&usize| filter.keeps(right[i], plan.num_generations);
+            let (of, inside) = (right.len(), picked.iter().filter(inside).count());
+            let kept = right.iter().filter(|&&k| filter.keeps(k, plan.num_generations)).count();
+            let mut means = job.measures(&sampled, &scores);
+            means.push(("filter/prompts".to_owned(), of as f64));
+            means.push(("filter/accepted".to_owned(), kept as f64 / of as f64));
+            means.push(("filter/filled".to_owned(), (picked.len() - inside) as f64));
+            return Ok((sampled.only(&picked), scores.only(&sampled.cases(&picked)), means));
+        }
+    }
+}
+
+/// The lines of `samples.jsonl`, a completion each.
+fn lines<'a>(
+    job: &'a Job,
+    round: &'a Round,
+    scores: &'a Scores,
+    step: u64,
+) -> impl Iterator<Item = Value> + 'a {
+    let (codec, rewards) = (&job.codec, job.rewards());
+    round.completions.iter().enumerate().map(move |(i, completion)| {
+        let group = i / round.each();
+        let example = round.examples[group];
+        let parts: Map<String, Value> = rewards
+            .names()
+            .iter()
+            .zip(&scores.parts)
+            .map(|(name, parts)| ((*name).to_owned(), json!(parts[i].value())))
+            .collect();
+        json!({
+            "step": step,
+            "record": job.train.records[example],
+            "group": group,
+            "prompt": codec.tokenizer.decode_with_special_tokens(job.train.examples[example].prompt()),
+            "completion": codec.tokenizer.decode_with_special_tokens(&completion.ids),
+            "finished": completion.finished,
+            "tokens": completion.ids.len(),
+            "logp": completion.logps.iter().sum::<f64>(),
+            "rewards": parts,
+            "reward": round.rewards[i],
+            "advantage": round.advantages[i],
+        })
+    })
+}
+
+impl Job {
+    /// Completions of the prompts of these examples.
+    fn complete(
+        &self,
+        policy: &Policy,
+        part: &Part,
+        examples: &[usize],
+        num_generations: usize,
+        seed: Seed,
+    ) -> Result<Vec<Completion>> {
+        let config = self.rollout();
+        let drawing =
+            Drawing { config: &config, num_generations, stop: &self.codec.eos, max_batch: MAX_BATCH };
+        let prompts: Vec<&[u32]> = examples.iter().map(|&i| part.examples[i].prompt()).collect();
+        drawing.draw(policy, &prompts, seed)
+    }
+
+    fn rewards(&self) -> &Rewards {
+        self.rewards.as_ref().expect("checked: a method on rewards has them")
+    }
+
+    /// How many completions of each prompt were right, by the reward that a filter asks.
+    fn right(&self, filter: &FilterConfig, scores: &Scores, plan: &Plan) -> Vec<usize> {
+        let place =
+            filter.reward.as_ref().and_then(|name| self.rewards().names().iter().position(|n| n == name));
+        let value = |case: usize| match place {
+            Some(place) => scores.parts[place][case].value(),
+            None => scores.sums[case],
+        };
+        let right = |case: &usize| value(*case).is_some_and(|reward| reward > 1.0 - 1e-9);
+        let cases: Vec<usize> = (0..scores.sums.len()).collect();
+        cases
+            .chunks(plan.num_generations)
+            .map(|group| group.iter().filter(|case| right(case)).count())
+            .collect()
+    }
+
+    /// What the rewards say of completions.
+    fn judge(&self, part: &Part, round: &Round) -> Result<Scores> {
+        let case = |(i, completion): (usize, &Completion)| {
+            let posed = part.examples[round.examples[i / round.each()]].posed().expect("prepared as prompts");
+            let ended = usize::from(completion.finished);
+            let said = &completion.ids[..completion.ids.len() - ended];
+            Case {
+                prompt: posed.prompt.text.clone(),
+                completion: self.codec.tokenizer.decode(said),
+                completion_ids: completion.ids.clone(),
+                finished: completion.finished,
+                columns: posed.columns.clone(),
+            }
+        };
+        self.rewards().score(round.completions.iter().enumerate().map(case).collect(), &round.groups())
+    }
+
+    /// Metrics of rewards and lengths.
+    fn measures(&self, round: &Round, scores: &Scores) -> Means {
+        let mut means = self.rewards().metrics(scores, &round.groups());
+        means.extend(round.lengths().iter().map(|(name, value)| (name.to_owned(), value)));
+        means
+    }
+
+    /// `ln π(y|x) − ln π₀(y|x)` of each completion, nats, if the method takes it from rewards and no tether is in its place.
+    fn kl_in_reward(&self, run: &mut Run, round: &Round) -> Result<Option<Vec<f64>>> {
+        let needs = self.method.on_policy().filter(|needs| needs.kl_in_reward && run.tether.is_none());
+        if needs.is_none() {
+            return Ok(None);
+        }
+        let want = Want { ref_logp: true, temperature: self.rollout().tempered(), ..Want::default() };
+        let mut kl = Vec::with_capacity(round.completions.len());
+        // Advantages are not known yet and not read.
+        let round = Round {
+            rewards: vec![None; round.completions.len()],
+            advantages: vec![None; round.completions.len()],
+            ..round.clone()
+        };
+        let size = self.recipe.train.per_device_train_batch_size;
+        for part in divided(&(0..round.completions.len()), size) {
+            let pass = round.pass(part, |example| self.train.examples[example].prompt());
+            let stats = run.policy.evaluate(&pass.forest, want)?;
+            kl.extend(pass.sequences.iter().zip(&pass.judged).map(|(rows, judged)| {
+                let of_reference = &stats.ref_logp[rows.clone()];
+                judged.old_logp.iter().zip(of_reference).map(|(p, q)| p - q).sum::<f64>()
+            }));
+        }
+        Ok(Some(kl))
+    }
+
+    /// Metrics of rewards and lengths of one completion of each prompt, by the same random numbers whenever it is asked.
+    pub(super) fn rewarded(&self, policy: &Policy, part: &Part) -> Result<Means> {
+        let seed = Seed::new(self.recipe.train.seed).stream("rollout/eval", &[]).next_u64();
+        let examples: Vec<usize> = (0..part.len()).collect();
+        let completions = self.complete(policy, part, &examples, 1, Seed::new(seed))?;
+        let round = Round { examples, completions, ..Round::default() };
+        let mut means = self.measures(&round, &self.judge(part, &round)?);
+        // A group of one has no spread.
+        means.retain(|(name, _)| name != "frac_reward_zero_std");
+        Ok(means)
+    }
+
+    /// Leaves in the policy the gradient of the log-probabilities of some completions.
+    pub(super) fn score_of_completions(&self, policy: &mut Policy) -> Result<()> {
+        let each = self.plan.map_or(1, |plan| plan.num_generations);
+        let size = self.recipe.train.per_device_train_batch_size;
+        let examples: Vec<usize> = (0..size.div_ceil(each).min(self.train.len())).collect();
+        let seed = Seed::new(self.recipe.train.seed).stream("rollout/inspect", &[]).next_u64();
+        let completions = self.complete(policy, &self.train, &examples, each, Seed::new(seed))?;
+        let count = completions.len();
+        let nothing = vec![None; count];
+        let round = Round { examples, completions, rewards: nothing.clone(), advantages: nothing };
+        let pass = round.pass(0..count.min(size), |example| self.train.examples[example].prompt());
+        policy.zero_grads();
+        let stats = policy.forward(&pass.forest, Want::default())?;
+        policy.backward(&Cotangent { logp: vec![1.0; stats.logp.len()], ..Cotangent::default() })
+    }
+}
