@@ -89,6 +89,7 @@ fn code(error: &Error) -> u8 {
         if cause.is::<Usage>()
             || cause.is::<saddlepoint_lm::Error>()
             || cause.is::<saddlepoint_opt::Error>()
+            || cause.is::<saddlepoint_opt::examples::ReadError>()
             || cause.is::<saddlepoint_apps::Error>()
             || cause.is::<saddlepoint_core::Error>()
             || cause.is::<io::Error>()

@@ -30,14 +30,14 @@
 //! | [`divergence`] | what the constraint of a policy measures |
 //! | [`linalg`] | decompositions |
 //! | [`reproduce`] | papers whose claims are measured |
-//! | [`libsvm`] | examples from text files |
+//! | [`examples`] | examples with labels and features, from text files |
 
 pub mod bilevel;
 pub mod divergence;
 pub mod dual;
 mod error;
+pub mod examples;
 pub mod kkt;
-pub mod libsvm;
 pub mod linalg;
 pub mod optimizer;
 pub mod outcome;

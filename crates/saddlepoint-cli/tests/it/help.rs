@@ -8,21 +8,29 @@ fn help_of_every_command() {
     let overview = place.saddle(&["--help"]);
     assert_eq!((overview.code, overview.stderr.as_str()), (0, ""));
     insta::assert_snapshot!("saddle", overview.stdout);
-    let commands: Vec<&str> = overview
-        .stdout
-        .lines()
-        .skip_while(|line| *line != "Commands:")
+    let commands = commands(&overview.stdout);
+    assert!(commands.contains(&"methods".to_owned()), "{commands:?}");
+    for command in commands {
+        let help = place.saddle(&[&command, "--help"]);
+        assert_eq!((help.code, help.stderr.as_str()), (0, ""), "{command}");
+        for below in self::commands(&help.stdout) {
+            let help = place.saddle(&[&command, &below, "--help"]);
+            assert_eq!((help.code, help.stderr.as_str()), (0, ""), "{command} {below}");
+            insta::assert_snapshot!(format!("{command}-{below}"), help.stdout);
+        }
+        insta::assert_snapshot!(command, help.stdout);
+    }
+}
+
+/// The names in the list of commands of a help text.
+fn commands(help: &str) -> Vec<String> {
+    help.lines()
+        .skip_while(|line| !["Commands:", "Applications:"].contains(line))
         .skip(1)
         .take_while(|line| !line.is_empty())
         .filter(|line| !line.starts_with("   "))
-        .filter_map(|line| line.split_whitespace().next())
-        .collect();
-    assert!(commands.contains(&"methods"), "{commands:?}");
-    for command in commands {
-        let help = place.saddle(&[command, "--help"]);
-        assert_eq!((help.code, help.stderr.as_str()), (0, ""), "{command}");
-        insta::assert_snapshot!(command, help.stdout);
-    }
+        .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
+        .collect()
 }
 
 #[test]

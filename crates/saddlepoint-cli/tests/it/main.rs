@@ -14,4 +14,5 @@ mod saddle;
 mod slow_resume;
 mod solve;
 mod solve_dag;
+mod solve_tuning;
 mod train;

@@ -81,7 +81,8 @@ pub fn diagnose<P: Bilevel + ?Sized>(
     (diagnosis, Response { y: estimate.z, multipliers: estimate.multipliers, upper })
 }
 
-fn lower<P: Bilevel + ?Sized>(problem: &P, x: &[f64], y: &[f64], multipliers: &[f64]) -> Kkt {
+/// KKT residuals of the lower level.
+pub(super) fn lower<P: Bilevel + ?Sized>(problem: &P, x: &[f64], y: &[f64], multipliers: &[f64]) -> Kkt {
     let mut g = vec![0.0; multipliers.len()];
     problem.constraints(x, y, &mut g);
     let (mut unused, mut dy) = (vec![0.0; x.len()], vec![0.0; y.len()]);

@@ -48,13 +48,12 @@ pub use problem::{Bilevel, LowerCurvature, Sizes};
 pub use quadratic::{Form, Quadratic};
 pub use value::{Penalised, Proximal, ProximalValue, penalised, proximal_value};
 
-use saddlepoint_core::clock::Stopwatch;
 use saddlepoint_core::metrics::Metrics;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::outcome::Status;
-use crate::solver::{Control, Flow, Stop};
+use crate::solver::{Control, Flow, Stop, drive};
 use crate::{Error, Result};
 
 /// The defaults of the solvers here. Methods of first order whose error falls with a penalty are not run to six digits.
@@ -118,22 +117,11 @@ pub trait Solver<P: Bilevel + ?Sized> {
     /// # Errors
     /// As [`Solver::step`].
     fn run(&self, problem: &P, state: &mut Self::State, control: &mut Control) -> Result<Outcome> {
-        let (watch, stop) = (Stopwatch::start(), self.stop());
-        stop.check()?;
-        let claim = loop {
-            if state.iteration() >= stop.iterations {
-                break Status::IterationLimit;
-            }
-            if control.seconds.is_some_and(|most| watch.seconds() >= most) {
-                break Status::TimeLimit;
-            }
-            let flow = self.step(problem, state)?;
-            control.see(state.iteration(), || state.measures());
-            if let Flow::Stop(status) = flow {
-                break status;
-            }
-        };
-        Ok(Outcome::judged(problem, claim, state, stop.tolerance, watch.seconds()))
+        let stop = self.stop();
+        let step = |state: &mut Self::State| self.step(problem, state);
+        let ended = drive(state, stop, control, step, (Iterate::iteration, Iterate::measures))?;
+        let judged = diagnose(problem, state.x(), state.y(), state.multipliers());
+        Ok(Outcome::judged(problem, ended, state, stop.tolerance, judged))
     }
 }
 
@@ -167,13 +155,12 @@ pub struct Outcome {
 impl Outcome {
     fn judged<P: Bilevel + ?Sized>(
         problem: &P,
-        claim: Status,
+        (claim, seconds): (Status, f64),
         state: &impl Iterate,
         tolerance: f64,
-        seconds: f64,
+        (diagnosis, response): (Diagnosis, Response),
     ) -> Self {
         let (x, y, multipliers) = (state.x(), state.y(), state.multipliers());
-        let (diagnosis, response) = diagnose(problem, x, y, multipliers);
         let (mut notes, error) = (state.notes(), diagnosis.error());
         let status = match claim {
             Status::NotFinite => claim,

@@ -171,6 +171,23 @@ pub(super) fn gathered(duals: &Duals, of: &[usize], scale: &Scale) -> Vec<f64> {
     multipliers
 }
 
+/// The start of a method that minimises Lagrangians, projected. Refuses what does not fit the problem, and no steps for a minimisation.
+pub(super) fn begin<P: Constrained + ?Sized>(
+    problem: &P,
+    x0: &[f64],
+    stop: Stop,
+    [inner, default]: [u64; 2],
+) -> Result<Vec<f64>> {
+    check_start(problem, x0)?;
+    stop.check()?;
+    if inner == 0 {
+        return Err(Error::range("inner", "> 0", 0.0, default as f64));
+    }
+    let mut x = x0.to_vec();
+    problem.simple().project(&mut x);
+    Ok(x)
+}
+
 impl<P: Constrained + ?Sized> Solver<P> for AugmentedLagrangian {
     type State = AugmentedLagrangianState;
 
@@ -179,13 +196,7 @@ impl<P: Constrained + ?Sized> Solver<P> for AugmentedLagrangian {
     }
 
     fn init(&self, problem: &P, x0: &[f64]) -> Result<Self::State> {
-        check_start(problem, x0)?;
-        self.stop.check()?;
-        if self.inner == 0 {
-            return Err(Error::range("inner", "> 0", 0.0, Self::default().inner as f64));
-        }
-        let mut x = x0.to_vec();
-        problem.simple().project(&mut x);
+        let x = begin(problem, x0, self.stop, [self.inner, Self::default().inner])?;
         let scale = Scale::new(problem, &x);
         let (constraints, of) = split(problem.constraints(), &scale.constraints);
         let rule =

@@ -20,14 +20,14 @@
 use saddlepoint_core::metrics::Metrics;
 use serde::{Deserialize, Serialize};
 
-use super::augmented_lagrangian::{Lagrangian, Scale, gathered, split};
+use super::augmented_lagrangian::{Lagrangian, Scale, begin, gathered, split};
 use super::descent::{End, minimise};
 use super::{Flow, Iterate, Solver, Stop};
+use crate::Result;
 use crate::dual::{Duals, NuPi};
 use crate::kkt::{Kkt, residuals};
 use crate::outcome::Status;
-use crate::problem::{Constrained, check_start};
-use crate::{Error, Result};
+use crate::problem::Constrained;
 
 /// Settings.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -68,13 +68,7 @@ impl<P: Constrained + ?Sized> Solver<P> for DualAscent {
     }
 
     fn init(&self, problem: &P, x0: &[f64]) -> Result<Self::State> {
-        check_start(problem, x0)?;
-        self.stop.check()?;
-        if self.inner == 0 {
-            return Err(Error::range("inner", "> 0", 0.0, Self::default().inner as f64));
-        }
-        let mut x = x0.to_vec();
-        problem.simple().project(&mut x);
+        let x = begin(problem, x0, self.stop, [self.inner, Self::default().inner])?;
         let scale = Scale::none(problem.constraints().len());
         let (constraints, of) = split(problem.constraints(), &scale.constraints);
         let duals = Duals::new(constraints, self.rule)?;

@@ -135,28 +135,50 @@ pub trait Solver<P: Judge + ?Sized> {
     /// # Errors
     /// As [`Solver::step`].
     fn run(&self, problem: &P, state: &mut Self::State, control: &mut Control) -> Result<Outcome> {
-        let (watch, stop) = (Stopwatch::start(), self.stop());
-        stop.check()?;
-        let claim = loop {
-            if state.iteration() >= stop.iterations {
-                break Status::IterationLimit;
-            }
-            if control.seconds.is_some_and(|most| watch.seconds() >= most) {
-                break Status::TimeLimit;
-            }
-            let flow = self.step(problem, state)?;
-            control.see(state.iteration(), || state.measures());
-            if let Flow::Stop(status) = flow {
-                break status;
-            }
-        };
+        let stop = self.stop();
+        let (claim, seconds) = drive(
+            state,
+            stop,
+            control,
+            |state| self.step(problem, state),
+            (Iterate::iteration, Iterate::measures),
+        )?;
         let multipliers = state.multipliers();
         let found = problem.judge(state.x(), &multipliers);
         let mut outcome = Outcome::judged(claim, state.x().to_vec(), &multipliers, found, stop.tolerance);
-        (outcome.iterations, outcome.seconds) = (state.iteration(), watch.seconds());
+        (outcome.iterations, outcome.seconds) = (state.iteration(), seconds);
         Ok(outcome)
     }
 }
+
+/// Steps until a step ends the run or a limit does: how it ended, and after how many seconds.
+pub(crate) fn drive<S>(
+    state: &mut S,
+    stop: Stop,
+    control: &mut Control,
+    mut step: impl FnMut(&mut S) -> Result<Flow>,
+    (iteration, measures): Seen<S>,
+) -> Result<(Status, f64)> {
+    let watch = Stopwatch::start();
+    stop.check()?;
+    let claim = loop {
+        if iteration(state) >= stop.iterations {
+            break Status::IterationLimit;
+        }
+        if control.seconds.is_some_and(|most| watch.seconds() >= most) {
+            break Status::TimeLimit;
+        }
+        let flow = step(state)?;
+        control.see(iteration(state), || measures(state));
+        if let Flow::Stop(status) = flow {
+            break status;
+        }
+    };
+    Ok((claim, watch.seconds()))
+}
+
+/// What a loop reads of a state: the number of steps taken, and what a log shows of the last.
+pub(crate) type Seen<S> = (fn(&S) -> u64, fn(&S) -> Metrics);
 
 /// Looks on while a solver runs.
 #[derive(Default)]
@@ -185,7 +207,7 @@ impl<'a> Control<'a> {
     }
 
     /// Tells the watcher of a step, if there is one.
-    pub(crate) fn see(&mut self, iteration: u64, measures: impl FnOnce() -> Metrics) {
+    fn see(&mut self, iteration: u64, measures: impl FnOnce() -> Metrics) {
         if let Some(watch) = &mut self.watch {
             watch(iteration, &measures());
         }

@@ -28,7 +28,7 @@ pub(crate) struct Arguments {
     #[arg(required_unless_present = "list")]
     file: Option<PathBuf>,
     /// How it is solved
-    #[arg(long, value_enum, default_value = "augmented-lagrangian")]
+    #[arg(long, value_enum, default_value_t)]
     method: Method,
     /// Largest KKT residual of a solution [default: the method's own]
     #[arg(long, value_name = "X")]
@@ -54,10 +54,11 @@ pub(crate) struct Arguments {
 }
 
 /// The methods by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Method {
     /// Any constraints and bounds, by first derivatives
+    #[default]
     AugmentedLagrangian,
     /// Equalities alone, by second derivatives and sketched linear systems
     SketchedNewton,
@@ -78,6 +79,14 @@ struct Saved {
 }
 
 impl Arguments {
+    /// Whether any of them was given.
+    pub(crate) fn any(&self) -> bool {
+        let Self { file, method, tolerance, iterations, seconds, log, save, resume, list } = self;
+        let numbers = tolerance.is_some() || iterations.is_some() || seconds.is_some() || log.is_some();
+        let files = file.is_some() || save.is_some() || resume.is_some();
+        numbers || files || *list || *method != Method::default()
+    }
+
     pub(crate) fn run(self, output: Output) -> Result<Verdict> {
         if self.list {
             return list(output);

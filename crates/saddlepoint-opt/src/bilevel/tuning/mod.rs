@@ -20,9 +20,14 @@ pub use svm::{Hinge, Slack, Svm};
 
 use serde::{Deserialize, Serialize};
 
-use super::{F2sa, Hypergradient, LowerCurvature, LvHba, Outcome, PenaltyBilevel, Solver};
-use crate::libsvm::Examples;
-use crate::solver::{Control, Stop};
+use super::diagnosis::{diagnose, lower};
+use super::{
+    Bilevel as _, F2sa, Hypergradient, Iterate, LowerCurvature, LvHba, LvHbaState, Outcome, PenaltyBilevel,
+    Solver,
+};
+use crate::examples::Examples;
+use crate::outcome::Dual;
+use crate::solver::{Control, Stop, drive};
 use crate::{Error, Result};
 
 /// Limits of log-weights and log-penalties.
@@ -60,7 +65,7 @@ impl Method {
     }
 
     /// When it ends if nobody says: the default of its solver.
-    fn stop(self) -> Stop {
+    pub fn stop(self) -> Stop {
         match self {
             Method::LvHba => LvHba::default().stop,
             Method::PenaltyBilevel => PenaltyBilevel::default().stop,
@@ -127,6 +132,14 @@ impl Weights {
         };
         examples.labels.iter().enumerate().map(group).collect()
     }
+
+    fn names(self, split: &Split) -> Vec<String> {
+        match self {
+            Weights::Each => split.example_names(),
+            Weights::Class => split.classes.iter().map(|label| format!("class {label}")).collect(),
+            Weights::Shared => vec!["all examples".to_owned()],
+        }
+    }
 }
 
 /// How a model does on examples.
@@ -154,6 +167,11 @@ pub struct Scored {
 /// Hyperparameters and what they are worth.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Tuned {
+    /// What the elements of the upper variable belong to.
+    pub names: Vec<String>,
+    /// Multipliers of the constraints `1 − ξ_i − m_i <= 0` of a support vector machine, by training example, for the model trained to
+    /// the end; those above 0 are its support vectors. A regression has none.
+    pub duals: Vec<Dual>,
     /// The model trained with the hyperparameters of the start.
     pub start: Scored,
     /// The model that the method ended with.
@@ -176,26 +194,55 @@ pub fn svm(
     stop: Option<Stop>,
     control: &mut Control,
 ) -> Result<Tuned> {
+    svm_by(split, weights, start, |problem, from| match method {
+        Method::LvHba => {
+            let solver = LvHba { stop: stop.unwrap_or(method.stop()), ..LvHba::default() };
+            by_slack(Slack(problem), &solver, from, control)
+        }
+        _ => method.solve(&Hinge(problem), from, stop, control),
+    })
+}
+
+/// The same with a solver of one's own, which is given the start of both levels in the form without constraints.
+pub(crate) fn svm_by(
+    split: &Split,
+    weights: Weights,
+    start: f64,
+    solve: impl FnOnce(&Svm, (&[f64], &[f64])) -> Result<Outcome>,
+) -> Result<Tuned> {
     start_in_limits(start)?;
     let problem = Svm::new(split.train.clone(), split.held_out.clone(), weights.groups(&split.train), LIMITS);
     let score = |y: &[f64], examples: &Examples| {
         let (loss, accuracy) = problem.score(examples, y);
         Score { loss: loss / examples.len().max(1) as f64, accuracy: Some(accuracy) }
     };
-    let hinge = Hinge(&problem);
     let x = vec![start; problem.weights];
-    let y = super::diagnose(&hinge, &x, &vec![0.0; split.train.features + 1], &[]).1.y;
-    let outcome = if method == Method::LvHba {
-        let slack = Slack(&problem);
-        let solver = LvHba { stop: stop.unwrap_or(method.stop()), ..LvHba::default() };
-        let (lifted, multipliers) = slack.lift(&x, &y);
-        let mut state = solver.init(&slack, &x, &lifted)?;
-        (state.z, state.lambda) = (multipliers.clone(), multipliers);
-        solver.run(&slack, &mut state, control)?
-    } else {
-        method.solve(&hinge, (&x, &y), stop, control)?
-    };
-    Ok(Tuned::new(split, &y, outcome, score))
+    let y = diagnose(&Hinge(&problem), &x, &vec![0.0; split.train.features + 1], &[]).1.y;
+    let outcome = solve(&problem, (&x, &y))?;
+    let multipliers = Slack(&problem).lift(&outcome.x, &outcome.response.y[..=split.train.features]).1;
+    let dual = |(name, value)| Dual { name, value };
+    let duals = split.example_names().into_iter().zip(multipliers).map(dual).collect();
+    Ok(Tuned::new(split, weights.names(split), duals, &y, outcome, score))
+}
+
+/// Runs LV-HBA on the form with constraints from a solution of its lower level. The hyper-gradient is that of the form without, which
+/// is the same function of `x`: its lower level is solved a hundred times faster.
+pub(crate) fn by_slack(
+    slack: Slack<'_>,
+    solver: &LvHba,
+    (x, y): (&[f64], &[f64]),
+    control: &mut Control,
+) -> Result<Outcome> {
+    let (lifted, multipliers) = slack.lift(x, y);
+    let mut state = solver.init(&slack, x, &lifted)?;
+    (state.z, state.lambda) = (multipliers.clone(), multipliers);
+    let step = |state: &mut LvHbaState| solver.step(&slack, state);
+    let ended = drive(&mut state, solver.stop, control, step, (Iterate::iteration, Iterate::measures))?;
+    let (mut diagnosis, mut response) = diagnose(&Hinge(slack.0), &state.x, &state.y[..y.len()], &[]);
+    (response.y, response.multipliers) = slack.lift(&state.x, &response.y);
+    diagnosis.lower = lower(&slack, &state.x, &state.y, &state.lambda);
+    diagnosis.gap = slack.lower(&state.x, &state.y) - slack.lower(&state.x, &response.y);
+    Ok(Outcome::judged(&slack, ended, &state, solver.stop.tolerance, (diagnosis, response)))
 }
 
 /// Chooses the penalties of a ridge regression, from a start of their logarithms.
@@ -214,9 +261,32 @@ pub fn ridge(
     let problem = Ridge::new(split.train.clone(), split.held_out.clone(), shared, LIMITS);
     let score = |y: &[f64], examples: &Examples| Score { loss: problem.error(examples, y), accuracy: None };
     let x = vec![start; if shared { 1 } else { split.train.features }];
-    let y = super::diagnose(&problem, &x, &vec![0.0; split.train.features + 1], &[]).1.y;
+    let y = diagnose(&problem, &x, &vec![0.0; split.train.features + 1], &[]).1.y;
     let outcome = method.solve(&problem, (&x, &y), stop, control)?;
-    Ok(Tuned::new(split, &y, outcome, score))
+    let name = |j| format!("feature {}", split.train.name(j));
+    let names =
+        if shared { vec!["all features".to_owned()] } else { (0..split.train.features).map(name).collect() };
+    Ok(Tuned::new(split, names, Vec::new(), &y, outcome, score))
+}
+
+/// How well weights tell flipped examples from others: the share of pairs of one each in which the flipped one weighs less, equal
+/// weights counting half. 1/2 says nothing; none where all or no examples are flipped.
+pub fn separation(weights: &[f64], flipped: &[bool]) -> Option<f64> {
+    let of = |which: bool| {
+        weights.iter().zip(flipped).filter(move |(_, flipped)| **flipped == which).map(|(weight, _)| *weight)
+    };
+    let mut others: Vec<f64> = of(false).collect();
+    others.sort_by(f64::total_cmp);
+    let (mut won, mut pairs) = (0.0, 0.0);
+    for weight in of(true) {
+        let (below, upto) = (
+            others.partition_point(|other| *other < weight),
+            others.partition_point(|other| *other <= weight),
+        );
+        won += (others.len() - upto) as f64 + 0.5 * (upto - below) as f64;
+        pairs += others.len() as f64;
+    }
+    (pairs > 0.0).then(|| won / pairs)
 }
 
 fn start_in_limits(start: f64) -> Result<()> {
@@ -230,6 +300,8 @@ fn start_in_limits(start: f64) -> Result<()> {
 impl Tuned {
     fn new(
         split: &Split,
+        names: Vec<String>,
+        duals: Vec<Dual>,
         start: &[f64],
         outcome: Outcome,
         score: impl Fn(&[f64], &Examples) -> Score,
@@ -242,6 +314,8 @@ impl Tuned {
             test: (!split.test.is_empty()).then(|| score(y, &split.test)),
         };
         Self {
+            names,
+            duals,
             start: scored(start),
             model: scored(&outcome.y),
             retrained: scored(&outcome.response.y),

@@ -9,7 +9,7 @@
 //! The intercept is not penalised.
 
 use crate::bilevel::{Bilevel, LowerCurvature, Sizes};
-use crate::libsvm::Examples;
+use crate::examples::Examples;
 use crate::problem::{Bounds, Simple};
 
 /// Training and held-out examples.

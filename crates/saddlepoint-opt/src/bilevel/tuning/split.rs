@@ -3,7 +3,7 @@
 use rand_chacha::rand_core::Rng as _;
 use saddlepoint_core::seed::Seed;
 
-use crate::libsvm::Examples;
+use crate::examples::Examples;
 use crate::{Error, Result};
 
 /// Three parts with the same features.
@@ -17,14 +17,22 @@ pub struct Split {
     pub held_out: Examples,
     /// What neither has seen; may be empty.
     pub test: Examples,
+    /// What the data call the classes −1 and 1; empty where labels are not classes.
+    pub classes: Vec<f64>,
 }
 
 impl Split {
-    /// The first `train` and the next `held_out` of the examples in an order that the seed decides; the rest are for the test.
+    /// The first `train` and the next `held_out` of the examples in an order that the seed decides, or without one in that of the data; the rest
+    /// are for the test.
     ///
     /// # Errors
     /// There are fewer examples than that, or a part is empty.
-    pub fn new(examples: &Examples, train: usize, held_out: usize, seed: u64) -> Result<Self> {
+    pub fn new(
+        examples: &Examples,
+        train: usize,
+        held_out: usize,
+        seed: impl Into<Option<u64>>,
+    ) -> Result<Self> {
         let all = examples.len();
         if train == 0 || held_out == 0 || train.saturating_add(held_out) > all {
             let problem =
@@ -32,15 +40,39 @@ impl Split {
             return Err(Error::Problem { problem });
         }
         let mut order: Vec<usize> = (0..all).collect();
-        let mut stream = Seed::new(seed).stream("bilevel/split", &[]);
-        // Fisher and Yates; the remainder's bias is below 2^-40 for any file that fits.
-        for i in (1..all).rev() {
-            order.swap(i, (stream.next_u64() % (i as u64 + 1)) as usize);
+        if let Some(seed) = seed.into() {
+            let mut stream = Seed::new(seed).stream("bilevel/split", &[]);
+            // Fisher and Yates; the remainder's bias is below 2^-40 for any file that fits.
+            for i in (1..all).rev() {
+                order.swap(i, (stream.next_u64() % (i as u64 + 1)) as usize);
+            }
         }
         let (first, rest) = order.split_at(train);
         let (second, third) = rest.split_at(held_out);
         let (train, rows) = (examples.pick(first), first.to_vec());
-        Ok(Self { train, rows, held_out: examples.pick(second), test: examples.pick(third) })
+        let (held_out, test) = (examples.pick(second), examples.pick(third));
+        Ok(Self { train, rows, held_out, test, classes: Vec::new() })
+    }
+
+    /// Gives each feature mean 0 and deviation 1 over the training examples; one that does not vary there becomes 0.
+    #[must_use]
+    pub fn standardised(mut self) -> Self {
+        let mut moments = self.train.moments();
+        for (mean, deviation) in &mut moments {
+            // Rounding of a constant is no variation.
+            if *deviation <= 1e-12 * mean.abs() {
+                *deviation = 1.0;
+            }
+        }
+        for part in [&mut self.train, &mut self.held_out, &mut self.test] {
+            part.shift_and_scale(&moments);
+        }
+        self
+    }
+
+    /// Name of each training example: its place in the data, from 1.
+    pub fn example_names(&self) -> Vec<String> {
+        self.rows.iter().map(|row| format!("example {}", row + 1)).collect()
     }
 
     /// Turns the labels of a file with two classes into ±1; the larger becomes 1.
@@ -70,6 +102,7 @@ impl Split {
                 return Err(Error::Problem { problem });
             }
         }
+        self.classes = labels;
         Ok(self)
     }
 

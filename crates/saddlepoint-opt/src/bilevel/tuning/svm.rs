@@ -15,7 +15,7 @@
 use crate::Result;
 use crate::bilevel::conjugate::conjugate_gradients;
 use crate::bilevel::{Bilevel, LowerCurvature, Sizes};
-use crate::libsvm::Examples;
+use crate::examples::Examples;
 use crate::linalg::{add_scaled, dot, norm};
 use crate::problem::{Bounds, Simple};
 

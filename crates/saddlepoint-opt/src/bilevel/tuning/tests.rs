@@ -6,7 +6,7 @@ use saddlepoint_core::test::{assert_close, data};
 
 use super::*;
 use crate::bilevel::Bilevel;
-use crate::libsvm;
+use crate::examples::libsvm;
 use crate::linalg::norm;
 
 /// A small problem with overlapping classes.
@@ -156,6 +156,7 @@ fn splits_are_parts_of_the_data_and_flips_are_counted() {
     for (i, &row) in split.rows.iter().enumerate() {
         assert_eq!(split.train.dot(i, &[1.0, 2.0]).to_bits(), all.dot(row, &[1.0, 2.0]).to_bits());
     }
+    assert_eq!(Split::new(&all, 20, 12, None).expect("fits").rows, (0..20).collect::<Vec<_>>());
     let before = split.train.labels.clone();
     let flipped = split.flip(0.4, 1);
     for ((flipped, before), after) in flipped.iter().zip(before).zip(&split.train.labels) {
@@ -180,4 +181,60 @@ fn the_papers_data_are_read() {
         let examples = libsvm::read(&path).expect("reads");
         assert_eq!((examples.len(), examples.features), (rows, features), "{name}");
     }
+}
+
+#[test]
+fn standardised_parts_share_the_moments_of_the_training_examples() {
+    let split = Split::new(&examples(), 20, 12, 3).expect("fits");
+    let moments = split.train.moments();
+    let raw = split.held_out.clone();
+    let split = split.standardised();
+    for (mean, deviation) in split.train.moments() {
+        assert_close!([mean, deviation], [0.0, 1.0], atol = 1e-12);
+    }
+    for i in 0..raw.len() {
+        let w = [2.0, -3.0];
+        let by_hand: f64 = (0..2)
+            .map(|j| {
+                let unit: Vec<f64> = (0..2).map(|k| f64::from(k == j)).collect();
+                w[j] * (raw.dot(i, &unit) - moments[j].0) / moments[j].1
+            })
+            .sum();
+        assert_close!(split.held_out.dot(i, &w), by_hand, atol = 1e-12);
+    }
+    let constant = libsvm::parse("1 1:2\n2 1:2\n3 1:2\n", Path::new("made")).expect("reads");
+    let split = Split::new(&constant, 2, 1, 0).expect("fits").standardised();
+    assert_close!(split.train.dot(0, &[1.0]), 0.0, atol = 0.0);
+}
+
+#[test]
+fn weights_that_fall_with_flips_separate_them() {
+    let flipped = [true, false, true, false];
+    assert_eq!(separation(&[0.0, 2.0, 1.0, 3.0], &flipped), Some(1.0));
+    assert_eq!(separation(&[2.0, 2.0, 2.0, 2.0], &flipped), Some(0.5));
+    assert_eq!(separation(&[5.0, 2.0, 1.0, 3.0], &flipped), Some(0.5));
+    assert_eq!(separation(&[1.0], &[true]), None);
+}
+
+#[test]
+fn what_was_tuned_has_names_and_the_duals_are_those_of_the_machine() {
+    let split = split();
+    for weights in [Weights::Each, Weights::Class, Weights::Shared] {
+        let stop = Some(crate::solver::Stop { tolerance: 1e-3, iterations: 20 });
+        for method in [Method::Implicit, Method::LvHba] {
+            let tuned = svm(&split, weights, -1.0, method, stop, &mut Control::default()).expect("runs");
+            assert_eq!(tuned.names.len(), tuned.outcome.x.len());
+            assert_eq!(tuned.duals.len(), 20);
+            // Stationarity of the machine in w and b: w = Σ λ_i s_i z_i, 0 = Σ λ_i s_i.
+            let mut left = [0.0; 3];
+            for (i, dual) in tuned.duals.iter().enumerate() {
+                let pull = dual.value * split.train.labels[i];
+                split.train.add(i, pull, &mut left[..2]);
+                left[2] += pull;
+            }
+            let w = &tuned.retrained.w;
+            assert_close!(left, [w[0], w[1], 0.0], atol = 1e-5);
+        }
+    }
+    assert_eq!(Weights::Class.names(&split), ["class -1", "class 1"]);
 }

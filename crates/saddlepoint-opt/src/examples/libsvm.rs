@@ -1,60 +1,18 @@
 //! Examples in the text format of LIBSVM: a line each, `label index:value index:value ...`, indices from 1, ascending.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use super::{Examples, ReadError};
 
 /// The most features. One line with a wrong index must not ask for all memory.
 const MOST_FEATURES: usize = 10_000_000;
-
-/// Examples with sparse features.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Examples {
-    /// One an example.
-    pub labels: Vec<f64>,
-    /// How many there are: the largest index.
-    pub features: usize,
-    /// Where each example begins in `entries`, and their end.
-    starts: Vec<usize>,
-    /// Feature, counted from 0, and value.
-    entries: Vec<(u32, f64)>,
-}
-
-/// A file that could not be read, and where.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ReadError {
-    /// It is not there or not readable.
-    #[error("{path}: {problem}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        problem: String,
-    },
-    /// A line is wrong.
-    #[error("{path}:{line}:{column}: {problem}")]
-    Line {
-        /// The file.
-        path: PathBuf,
-        /// Line, from 1.
-        line: usize,
-        /// Column, from 1, in bytes.
-        column: usize,
-        /// What is wrong and what is expected.
-        problem: String,
-    },
-}
 
 /// Reads a file.
 ///
 /// # Errors
 /// With line and column.
 pub fn read(path: &Path) -> Result<Examples, ReadError> {
-    let file = |problem: String| ReadError::File { path: path.to_owned(), problem };
-    let bytes = fs::read(path).map_err(|error| file(error.to_string()))?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        file(format!("byte {} is not UTF-8; LIBSVM files are plain text", error.utf8_error().valid_up_to()))
-    })?;
-    parse(&text, path)
+    parse(&super::text(path)?, path)
 }
 
 /// Reads a text; `path` is what errors name.
@@ -62,7 +20,8 @@ pub fn read(path: &Path) -> Result<Examples, ReadError> {
 /// # Errors
 /// With line and column.
 pub fn parse(text: &str, path: &Path) -> Result<Examples, ReadError> {
-    let mut examples = Examples { starts: vec![0], ..Examples::default() };
+    let mut examples = Examples::none(0, Vec::new());
+    let mut features = Vec::new();
     for (number, line) in text.lines().enumerate() {
         // What follows a # is a comment.
         let line = line.split('#').next().unwrap_or_default();
@@ -75,7 +34,7 @@ pub fn parse(text: &str, path: &Path) -> Result<Examples, ReadError> {
         let value = label.parse().ok().filter(|value: &f64| value.is_finite());
         let label =
             value.ok_or_else(|| wrong(label, format!("the label must be a number, got `{label}`")))?;
-        examples.labels.push(label);
+        features.clear();
         let mut last = 0;
         for word in words {
             let (index, value) = word
@@ -104,11 +63,9 @@ pub fn parse(text: &str, path: &Path) -> Result<Examples, ReadError> {
             })?;
             last = feature;
             examples.features = examples.features.max(feature);
-            if number != 0.0 {
-                examples.entries.push((feature as u32 - 1, number));
-            }
+            features.push((feature as u32 - 1, number));
         }
-        examples.starts.push(examples.entries.len());
+        examples.push(label, features.iter().copied());
     }
     if examples.is_empty() {
         return Err(ReadError::File {
@@ -117,42 +74,6 @@ pub fn parse(text: &str, path: &Path) -> Result<Examples, ReadError> {
         });
     }
     Ok(examples)
-}
-
-impl Examples {
-    /// How many examples there are.
-    pub fn len(&self) -> usize {
-        self.labels.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.labels.is_empty()
-    }
-
-    /// `Σ w_j z_ij` of example `i`, over the features that `w` has.
-    pub fn dot(&self, i: usize, w: &[f64]) -> f64 {
-        self.entries[self.starts[i]..self.starts[i + 1]].iter().map(|&(j, value)| value * w[j as usize]).sum()
-    }
-
-    /// `out += s z_i`.
-    pub fn add(&self, i: usize, s: f64, out: &mut [f64]) {
-        for &(j, value) in &self.entries[self.starts[i]..self.starts[i + 1]] {
-            out[j as usize] += s * value;
-        }
-    }
-
-    /// Those examples, in that order; all have as many features as these.
-    #[must_use]
-    pub fn pick(&self, which: &[usize]) -> Self {
-        let mut picked = Self { features: self.features, starts: vec![0], ..Self::default() };
-        for &i in which {
-            picked.labels.push(self.labels[i]);
-            picked.entries.extend(&self.entries[self.starts[i]..self.starts[i + 1]]);
-            picked.starts.push(picked.entries.len());
-        }
-        picked
-    }
 }
 
 #[cfg(test)]
