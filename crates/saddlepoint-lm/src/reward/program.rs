@@ -58,6 +58,9 @@ pub struct Program {
     state: Mutex<State>,
 }
 
+/// How long what a program that has ended wrote to standard error is waited for.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 #[derive(Debug, Default)]
 struct State {
     running: Option<Running>,
@@ -71,6 +74,8 @@ struct Running {
     requests: Sender<String>,
     replies: Receiver<String>,
     complaints: Arc<Mutex<String>>,
+    /// Closed once the last complaint has been read.
+    complained: Receiver<()>,
 }
 
 /// Why there is no reply.
@@ -114,6 +119,7 @@ impl Program {
         let (requests, asked) = mpsc::channel::<String>();
         let (answer, replies) = mpsc::channel();
         let complaints = Arc::new(Mutex::new(String::new()));
+        let (open, complained) = mpsc::channel::<()>();
         if let Some(mut input) = child.stdin.take() {
             thread::spawn(move || {
                 for request in asked {
@@ -131,12 +137,13 @@ impl Program {
         if let Some(errors) = child.stderr.take() {
             let last = Arc::clone(&complaints);
             thread::spawn(move || {
+                let _open = open;
                 for line in BufReader::new(errors).lines().map_while(Result::ok) {
                     *last.lock().unwrap_or_else(PoisonError::into_inner) = line;
                 }
             });
         }
-        Ok(Running { child, requests, replies, complaints })
+        Ok(Running { child, requests, replies, complaints, complained })
     }
 
     fn ask(&self, state: &mut State, cases: &[Case]) -> Result<Vec<Option<f64>>, String> {
@@ -186,6 +193,8 @@ impl Running {
                 let _ = self.child.kill();
                 let how =
                     self.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+                // Its last words may still be on their way; a process of its own may keep the pipe open for longer.
+                let _ = self.complained.recv_timeout(LAST_WORDS);
                 let said = self.complaints.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 Err(Silence::Ended(if said.is_empty() { how } else { format!("{how}: {said}") }))
             }
