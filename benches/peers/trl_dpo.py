@@ -9,9 +9,9 @@ nothing is padded.
 
 import argparse
 import tempfile
-import time
 
-from measure import SMOLLM2, print_result, smollm2, use_threads
+from measure import SMOLLM2, print_result, smollm2
+from trl_steps import SETTINGS, arguments, clock, lora
 
 
 def tokenizer():
@@ -48,35 +48,16 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=2, help="pairs of a step")
     parser.add_argument("--prompt", type=int, default=256)
     parser.add_argument("--completion", type=int, default=64)
-    parser.add_argument("--r", type=int, default=16)
-    parser.add_argument("--attention", default="sdpa", choices=["sdpa", "eager"])
     parser.add_argument("--precompute-ref", action="store_true", help="reference log-probabilities before the run")
     parser.add_argument("--gradient-checkpointing", action="store_true")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--warmup", type=int, default=3)
-    parser.add_argument("--runs", type=int, default=5)
-    args = parser.parse_args()
+    args = arguments(parser, warmup=3, runs=5)
 
-    import peft
     import torch
     import trl
-    from transformers import TrainerCallback
 
-    use_threads(args.threads)
     steps = args.warmup + args.runs
 
-    class Clock(TrainerCallback):
-        """Ends of the steps; a step lasts from one end to the next."""
-
-        ends: list[float] = []
-
-        def on_train_begin(self, *_, **__):
-            self.ends.append(time.perf_counter())
-
-        def on_step_end(self, *_, **__):
-            self.ends.append(time.perf_counter())
-
-    clock = Clock()
+    times = clock()
     with tempfile.TemporaryDirectory() as scratch:
         trainer = trl.DPOTrainer(
             model=smollm2(args.attention),
@@ -87,27 +68,19 @@ def main() -> None:
                 max_length=args.prompt + args.completion,
                 precompute_ref_log_probs=args.precompute_ref,
                 gradient_checkpointing=args.gradient_checkpointing,
-                optim="adamw_torch_fused",
-                bf16=False,
-                use_cpu=True,
-                logging_strategy="no",
-                save_strategy="no",
-                report_to="none",
-                disable_tqdm=True,
+                **SETTINGS,
             ),
             train_dataset=pairs(args.pairs * steps, args.prompt, args.completion),
             processing_class=tokenizer(),
-            peft_config=peft.LoraConfig(
-                r=args.r, lora_alpha=2 * args.r, target_modules="all-linear", lora_dropout=0.0, task_type="CAUSAL_LM"
-            ),
-            callbacks=[clock],
+            peft_config=lora(args.r),
+            callbacks=[times],
         )
         sample = trainer.train_dataset[0]
         lengths = [len(sample[key]) for key in ("prompt_ids", "chosen_ids", "rejected_ids")]
         assert lengths == [args.prompt, args.completion, args.completion], lengths
         trainer.train()
 
-    seconds = [b - a for a, b in zip(clock.ends, clock.ends[1:], strict=False)][args.warmup :]
+    seconds = times.seconds[args.warmup :]
     tokens = 2 * args.pairs * (args.prompt + args.completion)
     settings = {
         "version": trl.__version__,

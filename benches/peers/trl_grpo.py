@@ -8,10 +8,10 @@ loss, backward, clipping, AdamW, metrics. No completion ends before the stated l
 
 import argparse
 import tempfile
-import time
 
-from measure import SMOLLM2, print_result, smollm2, use_threads
+from measure import SMOLLM2, print_result, smollm2
 from trl_dpo import tokenizer
+from trl_steps import SETTINGS, arguments, clock, lora
 
 
 def prompts(count: int, length: int):
@@ -29,37 +29,18 @@ def main() -> None:
     parser.add_argument("--completions", type=int, default=8, help="completions of a step, all of one prompt")
     parser.add_argument("--prompt", type=int, default=128)
     parser.add_argument("--completion", type=int, default=128)
-    parser.add_argument("--r", type=int, default=16)
-    parser.add_argument("--attention", default="sdpa", choices=["sdpa", "eager"])
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--warmup", type=int, default=1)
-    parser.add_argument("--runs", type=int, default=3)
-    args = parser.parse_args()
+    args = arguments(parser, warmup=1, runs=3)
 
-    import peft
     import torch
     import trl
-    from transformers import TrainerCallback
 
-    use_threads(args.threads)
     steps = args.warmup + args.runs
-
-    class Clock(TrainerCallback):
-        """Ends of the steps; a step lasts from one end to the next."""
-
-        ends: list[float] = []
-
-        def on_train_begin(self, *_, **__):
-            self.ends.append(time.perf_counter())
-
-        def on_step_end(self, *_, **__):
-            self.ends.append(time.perf_counter())
 
     def reward(completion_ids, **_):
         assert all(len(ids) == args.completion for ids in completion_ids)
         return [float(i % 3) for i in range(len(completion_ids))]
 
-    clock = Clock()
+    times = clock()
     with tempfile.TemporaryDirectory() as scratch:
         trainer = trl.GRPOTrainer(
             model=smollm2(args.attention),
@@ -73,24 +54,16 @@ def main() -> None:
                 beta=0.04,
                 max_steps=steps,
                 gradient_checkpointing=False,
-                optim="adamw_torch_fused",
-                bf16=False,
-                use_cpu=True,
-                logging_strategy="no",
-                save_strategy="no",
-                report_to="none",
-                disable_tqdm=True,
+                **SETTINGS,
             ),
             train_dataset=prompts(steps, args.prompt),
             processing_class=tokenizer(),
-            peft_config=peft.LoraConfig(
-                r=args.r, lora_alpha=2 * args.r, target_modules="all-linear", lora_dropout=0.0, task_type="CAUSAL_LM"
-            ),
-            callbacks=[clock],
+            peft_config=lora(args.r),
+            callbacks=[times],
         )
         trainer.train()
 
-    seconds = [b - a for a, b in zip(clock.ends, clock.ends[1:], strict=False)][args.warmup :]
+    seconds = times.seconds[args.warmup :]
     tokens = args.completions * (args.prompt + args.completion)
     middle = sorted(seconds)[len(seconds) // 2]
     settings = {"version": trl.__version__, "torch": torch.__version__, "attention": args.attention}

@@ -73,6 +73,11 @@ impl Error {
         Error::Setting { key, problem: format!("must be {range}, got {got} (default {default})") }
     }
 
+    /// Refuses a setting that is below 0 or not finite.
+    pub(crate) fn not_negative(key: &'static str, got: f64, default: f64) -> Result<()> {
+        if got >= 0.0 && got.is_finite() { Ok(()) } else { Err(Self::range(key, ">= 0", got, default)) }
+    }
+
     /// Of data.
     pub(crate) fn data(problem: impl Into<String>) -> Self {
         Error::Data { problem: problem.into() }

@@ -27,6 +27,13 @@ pub enum Acyclicity {
 }
 
 impl Acyclicity {
+    /// `h(W∘W)` and its gradient with respect to `W`, `∇h ∘ 2 W`. `None` as for [`Self::value_and_grad`].
+    pub(super) fn of_squares(self, w: &[f64], d: usize) -> Option<(f64, Vec<f64>)> {
+        let squares: Vec<f64> = w.iter().map(|w| w * w).collect();
+        let (h, grad) = self.value_and_grad(&squares, d)?;
+        Some((h, grad.iter().zip(w).map(|(g, w)| 2.0 * g * w).collect()))
+    }
+
     /// `h` and its gradient with respect to `A`, row-major, at the non-negative matrix `a` of `d` rows. `None` where it is not defined:
     /// a spectral radius of `s` or more, or an overflow.
     pub fn value_and_grad(self, a: &[f64], d: usize) -> Option<(f64, Vec<f64>)> {

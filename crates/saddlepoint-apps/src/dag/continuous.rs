@@ -8,7 +8,7 @@ use saddlepoint_opt::problem::{Bounds, minimize};
 use saddlepoint_opt::solver::{AugmentedLagrangian, Solver as _, Stop};
 
 use super::graph::Weights;
-use crate::{Error, Result};
+use crate::Result;
 
 /// Second moments and the weight of the norm.
 #[derive(Debug, Clone)]
@@ -140,15 +140,6 @@ impl Relaxed {
     /// A topological order of the graph.
     pub fn order(&self) -> Vec<usize> {
         self.weights.order().expect("its cycles were removed")
-    }
-}
-
-/// Refuses a threshold that is not >= 0.
-pub(super) fn check_threshold(threshold: f64, default: f64) -> Result<()> {
-    if threshold >= 0.0 && threshold.is_finite() {
-        Ok(())
-    } else {
-        Err(Error::range("threshold", ">= 0", threshold, default))
     }
 }
 

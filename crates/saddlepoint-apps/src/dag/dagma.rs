@@ -15,7 +15,7 @@
 
 use super::Data;
 use super::acyclicity::Acyclicity;
-use super::continuous::{Fitted, Relaxed, check_threshold};
+use super::continuous::{Fitted, Relaxed};
 use crate::{Error, Result};
 
 /// Settings of DAGMA.
@@ -46,10 +46,8 @@ impl Dagma {
     /// A setting out of range; second moments that are not finite.
     pub fn run(&self, data: &Data) -> Result<Relaxed> {
         let default = Self::default();
-        check_threshold(self.threshold, default.threshold)?;
-        if !(self.lambda >= 0.0 && self.lambda.is_finite()) {
-            return Err(Error::range("lambda", ">= 0", self.lambda, default.lambda));
-        }
+        Error::not_negative("threshold", self.threshold, default.threshold)?;
+        Error::not_negative("lambda", self.lambda, default.lambda)?;
         if !(self.mu > 0.0 && self.mu.is_finite()) {
             return Err(Error::range("mu", "> 0", self.mu, default.mu));
         }
@@ -63,25 +61,18 @@ impl Dagma {
         let (mut mu, mut missed) = (self.mu, 0);
         for &s in &self.s {
             let mut s = s;
-            while cycles(&w, d, s).is_none() {
+            while Acyclicity::LogDet(s).of_squares(&w, d).is_none() {
                 s += 0.1;
             }
-            let penalty = |w: &[f64]| cycles(w, d, s);
+            let penalty = |w: &[f64]| Acyclicity::LogDet(s).of_squares(w, d);
             let (next, reached) = fitted.minimise(&w, mu, 1e-3, self.steps, &penalty)?;
             missed += usize::from(!reached);
             w = next;
             mu *= 0.1;
         }
-        let h = cycles(&w, d, 1.0).map_or(f64::INFINITY, |found| found.0);
+        let h = Acyclicity::LogDet(1.0).of_squares(&w, d).map_or(f64::INFINITY, |found| found.0);
         Relaxed::new(d, w, self.threshold, h, self.s.len(), missed)
     }
-}
-
-/// `h_s(W) = −log det(s I − W∘W) + d log s` and its gradient `(s I − W∘W)^-T ∘ 2 W`; nothing outside of its domain.
-fn cycles(w: &[f64], d: usize, s: f64) -> Option<(f64, Vec<f64>)> {
-    let squares: Vec<f64> = w.iter().map(|w| w * w).collect();
-    let (h, grad) = Acyclicity::LogDet(s).value_and_grad(&squares, d)?;
-    Some((h, grad.iter().zip(w).map(|(g, w)| 2.0 * g * w).collect()))
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@
 
 use super::Data;
 use super::acyclicity::Acyclicity;
-use super::continuous::{Fitted, Relaxed, check_threshold};
+use super::continuous::{Fitted, Relaxed};
 use crate::{Error, Result};
 
 /// Settings of NOTEARS.
@@ -46,10 +46,8 @@ impl Notears {
     /// A setting out of range; second moments that are not finite.
     pub fn run(&self, data: &Data) -> Result<Relaxed> {
         let default = Self::default();
-        check_threshold(self.threshold, default.threshold)?;
-        if !(self.lambda >= 0.0 && self.lambda.is_finite()) {
-            return Err(Error::range("lambda", ">= 0", self.lambda, default.lambda));
-        }
+        Error::not_negative("threshold", self.threshold, default.threshold)?;
+        Error::not_negative("lambda", self.lambda, default.lambda)?;
         if !(self.h > 0.0 && self.rho > 1.0) {
             return Err(Error::range("h", "> 0 with rho > 1", self.h, default.h));
         }
@@ -60,14 +58,14 @@ impl Notears {
         let (mut stages, mut missed) = (0, 0);
         while h > self.h && rho < self.rho && stages < 300 {
             let penalty = |w: &[f64]| {
-                let (h, dh) = cycles(w, d)?;
+                let (h, dh) = Acyclicity::Exponential.of_squares(w, d)?;
                 let factor = alpha + rho * h;
                 Some((0.5 * rho * h * h + alpha * h, dh.iter().map(|g| factor * g).collect()))
             };
             let (next, reached) = fitted.minimise(&w, 1.0, 1e-4, self.steps, &penalty)?;
             stages += 1;
             missed += usize::from(!reached);
-            let next_h = cycles(&next, d).map_or(f64::INFINITY, |found| found.0);
+            let next_h = Acyclicity::Exponential.of_squares(&next, d).map_or(f64::INFINITY, |found| found.0);
             if next_h > 0.25 * h && next_h > self.h {
                 rho *= 10.0;
                 continue;
@@ -78,13 +76,6 @@ impl Notears {
         // Where ρ reached its end the last matrix with progress stays; it had the least cycles.
         Relaxed::new(d, w, self.threshold, h, stages, missed)
     }
-}
-
-/// `h(W) = tr e^{W∘W} − d` and its gradient `(e^{W∘W})ᵀ ∘ 2 W`.
-fn cycles(w: &[f64], d: usize) -> Option<(f64, Vec<f64>)> {
-    let squares: Vec<f64> = w.iter().map(|w| w * w).collect();
-    let (h, grad) = Acyclicity::Exponential.value_and_grad(&squares, d)?;
-    Some((h, grad.iter().zip(w).map(|(g, w)| 2.0 * g * w).collect()))
 }
 
 #[cfg(test)]

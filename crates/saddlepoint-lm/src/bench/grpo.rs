@@ -52,15 +52,12 @@ pub fn grpo(options: &Options) -> Result<Report> {
             tokens_a_step: rows as f64,
         };
         let view = View {
-            sequences: &pass.sequences,
-            labels: &[],
-            contexts: &[],
-            stats: &stats,
-            norm: Norm { tokens: rows, sequences: COMPLETIONS, ..Norm::default() },
-            beta: None,
-            mismatched: 0.0,
-            samples: &[],
             rollout: Some(rollout),
+            ..View::new(
+                &pass.sequences,
+                &stats,
+                Norm { tokens: rows, sequences: COMPLETIONS, ..Norm::default() },
+            )
         };
         let mut cotangent = Cotangent::default();
         method.loss(&view, &mut cotangent);

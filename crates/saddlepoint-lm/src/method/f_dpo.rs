@@ -209,17 +209,7 @@ mod tests {
             ..Stats::default()
         };
         let norm = Norm { tokens: 2, sequences: 2, pairs: 1, desirable: 0 };
-        let view = View {
-            sequences: &[0..1, 1..2],
-            labels: &[],
-            contexts: &[],
-            stats: &stats,
-            norm,
-            beta: None,
-            mismatched: 0.0,
-            samples: &[],
-            rollout: None,
-        };
+        let view = View::new(&[0..1, 1..2], &stats, norm);
         let mut out = Cotangent::default();
         let means = method.loss(&view, &mut out).means(norm);
         let of = |name| means.iter().find(|(known, _)| *known == name).expect("a metric").1;

@@ -280,19 +280,12 @@ mod tests {
         };
         let completions = [judged(0..3, 0), judged(3..4, 1)];
         let view = View {
-            sequences: &[0..3, 3..4],
-            labels: &[],
-            contexts: &[],
-            stats: &stats,
-            norm: Norm { tokens: 4, sequences: 2, pairs: 0, desirable: 0 },
-            beta: None,
-            mismatched: 0.0,
-            samples: &[],
             rollout: Some(Rollout {
                 completions: &completions,
                 max_completion_length: 5,
                 tokens_a_step: 8.0,
             }),
+            ..View::new(&[0..3, 3..4], &stats, Norm { tokens: 4, sequences: 2, pairs: 0, desirable: 0 })
         };
         let mut out = Cotangent::default();
         let means = Grpo::new(config).expect("valid").loss(&view, &mut out).means(view.norm);

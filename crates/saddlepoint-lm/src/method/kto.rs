@@ -189,17 +189,7 @@ mod tests {
         let desirable = labels.iter().filter(|label| **label).count();
         let norm = Norm { tokens: judged.len(), sequences: judged.len(), pairs: 0, desirable };
         let sequences: Vec<_> = (0..judged.len()).map(|i| i..i + 1).collect();
-        let view = View {
-            sequences: &sequences,
-            labels: &labels,
-            contexts: &[],
-            stats: &stats,
-            norm,
-            beta: None,
-            mismatched,
-            samples: &[],
-            rollout: None,
-        };
+        let view = View { labels: &labels, mismatched, ..View::new(&sequences, &stats, norm) };
         let mut out = Cotangent::default();
         (Kto::new(config).expect("valid").loss(&view, &mut out).means(norm), out.logp)
     }

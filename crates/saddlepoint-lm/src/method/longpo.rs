@@ -156,17 +156,8 @@ mod tests {
             ..Stats::default()
         };
         let norm = Norm { tokens: b, sequences: 2, pairs: 1, desirable: 0 };
-        let view = View {
-            sequences: &[0..a, a..b],
-            labels: &[],
-            contexts: std::slice::from_ref(&rest),
-            stats: &stats,
-            norm,
-            beta: None,
-            mismatched: 0.0,
-            samples: &[],
-            rollout: None,
-        };
+        let sequences = [0..a, a..b];
+        let view = View { contexts: std::slice::from_ref(&rest), ..View::new(&sequences, &stats, norm) };
         let mut out = Cotangent::default();
         let means = method.loss(&view, &mut out).means(norm);
         (move |name: &str| means.iter().find(|(known, _)| *known == name).expect("a metric").1, out.logp)

@@ -153,6 +153,23 @@ pub struct View<'a> {
     pub rollout: Option<Rollout<'a>>,
 }
 
+impl<'a> View<'a> {
+    /// Sequences with their statistics, and nothing that only some methods read.
+    pub fn new(sequences: &'a [Range<usize>], stats: &'a Stats, norm: Norm) -> Self {
+        Self {
+            sequences,
+            labels: &[],
+            contexts: &[],
+            stats,
+            norm,
+            beta: None,
+            mismatched: 0.0,
+            samples: &[],
+            rollout: None,
+        }
+    }
+}
+
 /// Counts over everything that goes into one optimizer step (or one evaluation).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Norm {

@@ -95,20 +95,7 @@ mod tests {
         };
         let norm = Norm { tokens: 3, sequences: 2, pairs: 0, desirable: 0 };
         let mut out = Cotangent::default();
-        let sums = Sft.loss(
-            &View {
-                sequences: &[0..2, 2..3],
-                labels: &[],
-                contexts: &[],
-                stats: &stats,
-                norm,
-                beta: None,
-                mismatched: 0.0,
-                samples: &[],
-                rollout: None,
-            },
-            &mut out,
-        );
+        let sums = Sft.loss(&View::new(&[0..2, 2..3], &stats, norm), &mut out);
         assert_eq!(sums.means(norm), [("loss", 3.0), ("entropy", 1.0), ("mean_token_accuracy", 2.0 / 3.0)]);
         assert_eq!(out, Cotangent { logp: vec![-1.0 / 3.0; 3], ..Cotangent::default() });
     }

@@ -169,17 +169,8 @@ mod tests {
         let stats = stats(pair);
         let (n, all) = (pair[0].len(), stats.logp.len());
         let norm = Norm { tokens: all, sequences: 2, pairs: 1, desirable: 0 };
-        let view = View {
-            sequences: &[0..n, n..all],
-            labels: &[],
-            contexts: &[],
-            stats: &stats,
-            norm,
-            beta: None,
-            mismatched: 0.0,
-            samples: &[],
-            rollout: None,
-        };
+        let sequences = [0..n, n..all];
+        let view = View::new(&sequences, &stats, norm);
         let mut out = Cotangent::default();
         let means = method.loss(&view, &mut out).means(norm);
         let of = |name| means.iter().find(|(known, _)| *known == name).expect("a metric").1;

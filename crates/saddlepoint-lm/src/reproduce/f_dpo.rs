@@ -209,31 +209,8 @@ fn figures(runs: &[Vec<Look>]) -> Vec<Figure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{Cotangent, Want};
-    use crate::method::{Meta, Sums, View};
+    use crate::reproduce::corrupted::{corrupted, turn};
     use crate::reproduce::preferences::TINY;
-
-    /// The method with the sign of its gradient turned.
-    #[derive(Debug)]
-    struct Turned(Box<dyn Method>);
-
-    impl Method for Turned {
-        fn meta(&self) -> &'static Meta {
-            self.0.meta()
-        }
-
-        fn want(&self) -> Want {
-            self.0.want()
-        }
-
-        fn loss(&self, view: &View, out: &mut Cotangent) -> Sums {
-            let sums = self.0.loss(view, out);
-            for cotangent in &mut out.logp {
-                *cotangent = -*cotangent;
-            }
-            sums
-        }
-    }
 
     #[test]
     fn claims_fail_with_one_divergence_for_all_and_with_the_other_sign() {
@@ -245,7 +222,7 @@ mod tests {
         };
         let real = measured(&f_dpo);
         let same = measured(&|_, _| f_dpo(FDivergenceType::ReverseKl, 0.5));
-        let turned = measured(&|kind, alpha| Ok(Box::new(Turned(f_dpo(kind, alpha)?))));
+        let turned = measured(&|kind, alpha| Ok(corrupted(f_dpo(kind, alpha)?, turn)));
 
         assert!(claim(&real, "lowest reward accuracy").holds, "{real:?}");
         assert!(!claim(&turned, "lowest reward accuracy").holds, "{turned:?}");

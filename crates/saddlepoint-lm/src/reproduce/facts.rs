@@ -4,7 +4,6 @@
 //! The model that experiments start from has read short documents only, so that it answers after a short one and often fails
 //! after a long one. A chunk of a long document is a short one.
 
-use std::ops::ControlFlow;
 use std::path::Path;
 
 use rand::RngExt;
@@ -17,7 +16,7 @@ use serde_json::{Map, Value, json};
 use super::base::Base;
 use crate::data::{Answered, LongPair};
 use crate::engine::{
-    Divergence, Forest, GenerateConfig, Generator, Policy, Prompt, Reference, Setup, Storage, Views, Want,
+    Divergence, Forest, GenerateConfig, Generator, Policy, Reference, Setup, Storage, Views, Want,
 };
 use crate::model::ModelFolder;
 use crate::{Error, Result};
@@ -327,9 +326,8 @@ fn say(policy: &Policy, prompts: &[Vec<u32>]) -> Result<Vec<Vec<u32>>> {
         max_batch: 64,
         ..GenerateConfig::default()
     };
-    let prompts: Vec<Prompt> = prompts.iter().map(|ids| Prompt { ids: ids.clone(), samples: 1 }).collect();
-    let mut generator = Generator::new(policy, config)?;
-    let said = generator.run(&prompts, Seed::new(0), &mut |_| ControlFlow::Continue(()))?;
+    let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
+    let said = Generator::new(policy, config)?.draw(&prompts, 1, Seed::new(0))?;
     Ok(said.into_iter().map(|sample| sample.ids).collect())
 }
 

@@ -196,8 +196,9 @@ fn figures(runs: &[Vec<Look>]) -> Vec<Figure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{Cotangent, Want};
-    use crate::method::{Meta, Samples as Wanted, Sums, View};
+    use crate::engine::Cotangent;
+    use crate::method::View;
+    use crate::reproduce::corrupted::corrupted;
     use crate::reproduce::preferences::TINY;
 
     /// What is wrong with the derivative by the samples.
@@ -209,39 +210,19 @@ mod tests {
         Leaking,
     }
 
-    #[derive(Debug)]
-    struct Corrupted {
-        hypo: Box<dyn Method>,
-        lambda: f64,
-        slip: Slip,
-    }
-
-    impl Method for Corrupted {
-        fn meta(&self) -> &'static Meta {
-            self.hypo.meta()
-        }
-
-        fn want(&self) -> Want {
-            self.hypo.want()
-        }
-
-        fn samples(&self) -> Option<Wanted> {
-            self.hypo.samples()
-        }
-
-        fn loss(&self, view: &View, out: &mut Cotangent) -> Sums {
-            let sums = self.hypo.loss(view, out);
+    fn slipping(lambda: f64, slip: Slip) -> Result<Box<dyn Method>> {
+        let wrong = move |view: &View, out: &mut Cotangent| {
             for rows in view.samples.iter().flat_map(|completions| &completions.sequences) {
                 let logp: f64 = view.stats.logp[rows.clone()].iter().sum();
                 for cotangent in &mut out.logp[rows.clone()] {
-                    *cotangent += match self.slip {
+                    *cotangent += match slip {
                         Slip::Turned => -2.0 * *cotangent,
-                        Slip::Leaking => self.lambda * logp / (view.norm.pairs * SAMPLES) as f64,
+                        Slip::Leaking => lambda * logp / (view.norm.pairs * SAMPLES) as f64,
                     };
                 }
             }
-            sums
-        }
+        };
+        Ok(corrupted(method(lambda)?, wrong))
     }
 
     #[test]
@@ -252,8 +233,7 @@ mod tests {
         let claim = |claims: &[Claim], part: &str| {
             claims.iter().find(|claim| claim.claim.starts_with(part)).expect("a claim").clone()
         };
-        let corrupted =
-            |slip| measured(&move |lambda| Ok(Box::new(Corrupted { hypo: method(lambda)?, lambda, slip })));
+        let corrupted = |slip| measured(&move |lambda| slipping(lambda, slip));
         let real = measured(&method);
         let [turned, leaking] = [Slip::Turned, Slip::Leaking].map(corrupted);
         for part in ["gold reward with HyPO with λ = 0.01 less", "probability of unacceptable"] {

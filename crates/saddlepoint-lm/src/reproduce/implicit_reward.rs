@@ -253,29 +253,15 @@ fn figures(seeds: &[Runs]) -> Vec<Figure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{Cotangent, Want};
-    use crate::method::{Meta, Sums, View};
+    use crate::engine::Cotangent;
+    use crate::method::View;
+    use crate::reproduce::corrupted::corrupted;
     use crate::reproduce::preferences::TINY;
 
     /// A fine-tuning whose pull to the reference is a push: φ' = 1 − w in place of 1 + w.
-    #[derive(Debug)]
-    struct Pushing(Box<dyn Method>);
-
-    impl Method for Pushing {
-        fn meta(&self) -> &'static Meta {
-            self.0.meta()
-        }
-
-        fn want(&self) -> Want {
-            self.0.want()
-        }
-
-        fn loss(&self, view: &View, out: &mut Cotangent) -> Sums {
-            let sums = self.0.loss(view, out);
-            for cotangent in &mut out.logp {
-                *cotangent = -2.0 / view.norm.sequences as f64 - *cotangent;
-            }
-            sums
+    fn push(view: &View, out: &mut Cotangent) {
+        for cotangent in &mut out.logp {
+            *cotangent = -2.0 / view.norm.sequences as f64 - *cotangent;
         }
     }
 
@@ -285,7 +271,7 @@ mod tests {
         let setting = Setting { seeds: 3, full: false, cache: cache.path().to_owned() };
         let measured = |make: Make| findings(&setting, &TINY, make, &mut |_, _, _| ()).expect("runs").claims;
         let real = measured(&method);
-        let pushing = measured(&|kind| Ok(Box::new(Pushing(method(kind)?))));
+        let pushing = measured(&|kind| Ok(corrupted(method(kind)?, push)));
         let pull = |claims: &[Claim]| {
             let part = "KL(π || base) after plain fine-tuning less that with Hellinger";
             claims.iter().find(|claim| claim.claim.starts_with(part)).expect("a claim").holds

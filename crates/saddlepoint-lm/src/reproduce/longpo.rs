@@ -288,33 +288,13 @@ fn figures(runs: &[Vec<Look>]) -> Vec<Figure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{Cotangent, Want};
-    use crate::method::{Meta, Sums, View};
+    use crate::reproduce::corrupted::{corrupted, turn};
     use crate::reproduce::facts::tests::TINY;
 
     /// LongPO with the other sign.
-    #[derive(Debug)]
-    struct Turned(Box<dyn Method>);
-
-    impl Method for Turned {
-        fn meta(&self) -> &'static Meta {
-            self.0.meta()
-        }
-
-        fn want(&self) -> Want {
-            self.0.want()
-        }
-
-        fn loss(&self, view: &View, out: &mut Cotangent) -> Sums {
-            let sums = self.0.loss(view, out);
-            out.logp.iter_mut().for_each(|cotangent| *cotangent = -*cotangent);
-            sums
-        }
-    }
-
     fn turned(kind: Kind) -> Result<Box<dyn Method>> {
         let method = method(kind)?;
-        Ok(if kind == Kind::LongPo { Box::new(Turned(method)) } else { method })
+        Ok(if kind == Kind::LongPo { corrupted(method, turn) } else { method })
     }
 
     #[test]

@@ -5,6 +5,8 @@
 
 mod base;
 mod classifier;
+#[cfg(test)]
+mod corrupted;
 mod f_dpo;
 mod facts;
 mod hypo;

@@ -1,13 +1,11 @@
 //! Sampling completions with what a method has to know of them.
 
-use std::ops::ControlFlow;
-
 use saddlepoint_core::seed::Seed;
 use serde::{Deserialize, Serialize};
 
 use super::RolloutConfig;
 use crate::Result;
-use crate::engine::{Finish, GenerateConfig, Generator, Policy, Prompt};
+use crate::engine::{Finish, GenerateConfig, Generator, Policy};
 
 /// A completion that the policy gave.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,9 +49,7 @@ impl Drawing<'_> {
             tempered: self.config.tempered().is_some(),
             ..GenerateConfig::default()
         };
-        let prompts: Vec<Prompt> = prompts.iter().map(|ids| Prompt { ids: ids.to_vec(), samples }).collect();
-        let drawn =
-            Generator::new(policy, generate)?.run(&prompts, seed, &mut |_| ControlFlow::Continue(()))?;
+        let drawn = Generator::new(policy, generate)?.draw(prompts, samples, seed)?;
         Ok(drawn
             .into_iter()
             .map(|sample| Completion {

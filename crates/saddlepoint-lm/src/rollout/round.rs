@@ -17,9 +17,9 @@ pub struct Round {
     pub examples: Vec<usize>,
     /// Completions, prompt after prompt.
     pub completions: Vec<Completion>,
-    /// What each is worth; `None` where no reward applies or one failed.
+    /// What each is worth; `None` where no reward applies or one failed. Empty until they are judged.
     pub rewards: Vec<Option<f64>>,
-    /// What each is worth in the loss; `None` where nothing is to be learned from it.
+    /// What each is worth in the loss; `None` where nothing is to be learned from it. Empty until they are judged.
     pub advantages: Vec<Option<f64>>,
 }
 
@@ -86,8 +86,8 @@ impl Round {
             pass.sequences.push(pass.forest.completion(root.1, &completion.ids));
             pass.judged.push(Judged {
                 old_logp: &completion.logps,
-                advantage: self.advantages[i],
-                reward: self.rewards[i],
+                advantage: self.advantages.get(i).copied().flatten(),
+                reward: self.rewards.get(i).copied().flatten(),
                 group,
             });
         }

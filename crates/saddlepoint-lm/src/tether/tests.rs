@@ -87,17 +87,7 @@ fn a_penalty_a_token_is_one_a_sequence_over_the_mean_length() {
     let stats = Stats { divergence: vec![0.5, 0.25, 0.125, 1.0], ..Stats::default() };
     let norm = Norm { sequences: 2, tokens: 4, ..Norm::default() };
     let sequences = [0..1, 1..4];
-    let view = View {
-        sequences: &sequences,
-        labels: &[],
-        contexts: &[],
-        stats: &stats,
-        norm,
-        beta: None,
-        mismatched: 0.0,
-        samples: &[],
-        rollout: None,
-    };
+    let view = View::new(&sequences, &stats, norm);
     let slopes = [Unit::Sequence, Unit::Token].map(|per| {
         let config = TetherConfig { beta: Some(0.3), per, ..TetherConfig::default() };
         let (mut out, mut sums) = (Cotangent::default(), Sums::default());
@@ -172,17 +162,7 @@ fn a_penalty_is_added_to_a_method_without_beta_and_moved_in_one_with_it() {
     let penalty = TetherConfig { beta: Some(0.4), ..TetherConfig::default() };
     let stats = Stats { logp: vec![-1.0; 3], divergence: vec![0.1, 0.2, 0.6], ..Stats::default() };
     let norm = Norm { tokens: 3, sequences: 2, pairs: 1, desirable: 0 };
-    let view = View {
-        sequences: &[0..2, 2..3],
-        labels: &[],
-        contexts: &[],
-        stats: &stats,
-        norm,
-        beta: None,
-        mismatched: 0.0,
-        samples: &[],
-        rollout: None,
-    };
+    let view = View::new(&[0..2, 2..3], &stats, norm);
 
     let tether = Tether::new(penalty.clone(), &*sft()).expect("valid");
     let (mut out, mut sums) = (Cotangent::default(), Sums::default());

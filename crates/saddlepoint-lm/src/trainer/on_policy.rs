@@ -48,16 +48,10 @@ pub(super) fn learn(run: &mut Run, plan: &Plan, want: Want, observer: Observer) 
             apart.see(&pass, &stats);
         }
         let view = View {
-            sequences: &pass.sequences,
-            labels: &[],
-            contexts: &[],
-            stats: &stats,
-            norm,
             // Under a tether the divergence is its own term.
             beta: run.tether.as_ref().map(|_| 0.0),
-            mismatched: 0.0,
-            samples: &[],
             rollout: Some(crate::method::Rollout { completions: &pass.judged, ..rollout }),
+            ..View::new(&pass.sequences, &stats, norm)
         };
         let mut cotangent = Cotangent::default();
         let mut of_pass = job.method.loss(&view, &mut cotangent);
@@ -178,15 +172,9 @@ fn sample(run: &mut Run, plan: &Plan, observer: Observer) -> Result<(Round, Mean
 fn gather(run: &mut Run, plan: &Plan, observer: Observer) -> Result<(Round, Scores, Means)> {
     let job = run.job;
     let (number, filter) = (plan.place(run.state.step).round, job.rollout().filter);
-    let (mut sampled, mut scores, mut attempts) = (Round::default(), Scores::default(), 0);
+    let (mut sampled, mut scores, mut attempts, mut kept) = (Round::default(), Scores::default(), 0, 0);
     let most = filter.as_ref().map_or(1, |filter| filter.max_attempts) * plan.prompts();
     loop {
-        let kept = filter.as_ref().map_or(0, |filter| {
-            job.right(filter, &scores, plan)
-                .iter()
-                .filter(|&&k| filter.keeps(k, plan.num_generations))
-                .count()
-        });
         let count = (plan.prompts() - kept).min(most - sampled.examples.len());
         let examples = run.order.stream(run.state.prompts, count);
         run.state.prompts += count as u64;
@@ -204,16 +192,15 @@ fn gather(run: &mut Run, plan: &Plan, observer: Observer) -> Result<(Round, Scor
             return Ok((sampled, scores, means));
         };
         let right = job.right(filter, &scores, plan);
+        kept = right.iter().filter(|&&k| filter.keeps(k, plan.num_generations)).count();
         let last = sampled.examples.len() == most;
         let picked = chosen(filter, &right, plan.num_generations, plan.prompts(), last);
         if let Some(picked) = picked {
-            let inside = |&&i: &&usize| filter.keeps(right[i], plan.num_generations);
-            let (of, inside) = (right.len(), picked.iter().filter(inside).count());
-            let kept = right.iter().filter(|&&k| filter.keeps(k, plan.num_generations)).count();
+            let of = right.len();
             let mut means = job.measures(&sampled, &scores);
             means.push(("filter/prompts".to_owned(), of as f64));
             means.push(("filter/accepted".to_owned(), kept as f64 / of as f64));
-            means.push(("filter/filled".to_owned(), (picked.len() - inside) as f64));
+            means.push(("filter/filled".to_owned(), picked.len().saturating_sub(kept) as f64));
             return Ok((sampled.only(&picked), scores.only(&sampled.cases(&picked)), means));
         }
     }
@@ -321,12 +308,6 @@ impl Job {
         }
         let want = Want { ref_logp: true, temperature: self.rollout().tempered(), ..Want::default() };
         let mut kl = Vec::with_capacity(round.completions.len());
-        // Advantages are not known yet and not read.
-        let round = Round {
-            rewards: vec![None; round.completions.len()],
-            advantages: vec![None; round.completions.len()],
-            ..round.clone()
-        };
         let size = self.recipe.train.per_device_train_batch_size;
         for part in divided(&(0..round.completions.len()), size) {
             let pass = round.pass(part, |example| self.train.examples[example].prompt());
@@ -359,8 +340,7 @@ impl Job {
         let seed = Seed::new(self.recipe.train.seed).stream("rollout/inspect", &[]).next_u64();
         let completions = self.complete(policy, &self.train, &examples, each, Seed::new(seed))?;
         let count = completions.len();
-        let nothing = vec![None; count];
-        let round = Round { examples, completions, rewards: nothing.clone(), advantages: nothing };
+        let round = Round { examples, completions, ..Round::default() };
         let pass = round.pass(0..count.min(size), |example| self.train.examples[example].prompt());
         policy.zero_grads();
         let stats = policy.forward(&pass.forest, Want::default())?;

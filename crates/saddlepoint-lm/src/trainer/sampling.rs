@@ -1,6 +1,6 @@
 //! The policy's own samples: what it says, how often that is right, and how far it is from the reference.
 
-use std::ops::{ControlFlow, Range};
+use std::ops::Range;
 
 use rand_chacha::rand_core::Rng;
 use saddlepoint_core::seed::Seed;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::example::{Asked, Example};
 use super::setup::Run;
 use crate::Result;
-use crate::engine::{Divergence, Finish, Forest, GenerateConfig, Generator, Policy, Prompt, Views, Want};
+use crate::engine::{Divergence, Finish, Forest, GenerateConfig, Generator, Policy, Views, Want};
 use crate::tether::{Measurement, Sampled, TetherConfig};
 
 /// What is sampled.
@@ -67,9 +67,7 @@ impl Sampling {
             max_batch: MAX_BATCH.min(prompts.len() * self.samples),
             ..GenerateConfig::default()
         };
-        let asked: Vec<Prompt> =
-            prompts.iter().map(|ids| Prompt { ids: ids.to_vec(), samples: self.samples }).collect();
-        let drawn = Generator::new(policy, config)?.run(&asked, seed, &mut |_| ControlFlow::Continue(()))?;
+        let drawn = Generator::new(policy, config)?.draw(prompts, self.samples, seed)?;
         Ok(drawn
             .into_iter()
             .map(|sample| Drawn {

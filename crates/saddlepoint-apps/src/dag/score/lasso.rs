@@ -5,7 +5,7 @@
 //! optimality conditions is an error.
 
 use super::active_set;
-use super::{Fit, LeastSquares, Score, check_penalty, least, part, spread};
+use super::{Fit, LeastSquares, Score, least, part, spread};
 use crate::dag::data::Data;
 use crate::dag::graph::Weights;
 use crate::{Error, Result};
@@ -26,7 +26,7 @@ impl Lasso {
     /// # Errors
     /// A penalty that is not; second moments that overflow or vanish.
     pub fn new(data: &Data, lambda: f64) -> Result<Self> {
-        check_penalty("lambda", lambda, Self::LAMBDA)?;
+        Error::not_negative("lambda", lambda, Self::LAMBDA)?;
         Ok(Self { squares: LeastSquares::new(data)?, lambda })
     }
 
@@ -35,7 +35,7 @@ impl Lasso {
     /// # Errors
     /// As [`LeastSquares::from_gram`] and [`Lasso::new`].
     pub fn from_gram(gram: Vec<f64>, d: usize, lambda: f64) -> Result<Self> {
-        check_penalty("lambda", lambda, Self::LAMBDA)?;
+        Error::not_negative("lambda", lambda, Self::LAMBDA)?;
         Ok(Self { squares: LeastSquares::from_gram(gram, d)?, lambda })
     }
 

@@ -10,7 +10,7 @@
 
 use saddlepoint_opt::linalg::add_scaled;
 
-use super::{Fit, Score, active_set, check_penalty, least, spread};
+use super::{Fit, Score, active_set, least, spread};
 use crate::dag::data::{Data, product};
 use crate::{Error, Result};
 
@@ -38,7 +38,7 @@ impl Logistic {
     /// # Errors
     /// A penalty that is not; a value that is neither 0 nor 1.
     pub fn new(data: &Data, lambda: f64) -> Result<Self> {
-        check_penalty("lambda", lambda, Self::LAMBDA)?;
+        Error::not_negative("lambda", lambda, Self::LAMBDA)?;
         if lambda == 0.0 {
             return Err(Error::range("lambda", "> 0 for the logistic score", lambda, Self::LAMBDA));
         }

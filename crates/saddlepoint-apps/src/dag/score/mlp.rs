@@ -21,7 +21,7 @@ use saddlepoint_opt::simd::vectorized;
 use saddlepoint_opt::solver::{AugmentedLagrangian, Solver as _, Stop};
 
 use super::logistic::sigmoid;
-use super::{Fit, Score, check_penalty, least};
+use super::{Fit, Score, least};
 use crate::dag::data::{Data, product};
 use crate::{Error, Result};
 
@@ -65,8 +65,8 @@ impl Mlp {
     /// A setting outside of its range.
     pub fn new(data: &Data, config: MlpConfig) -> Result<Self> {
         let default = MlpConfig::default();
-        check_penalty("lambda1", config.lambda1, default.lambda1)?;
-        check_penalty("lambda2", config.lambda2, default.lambda2)?;
+        Error::not_negative("lambda1", config.lambda1, default.lambda1)?;
+        Error::not_negative("lambda2", config.lambda2, default.lambda2)?;
         if config.hidden == 0 {
             return Err(Error::range("hidden", ">= 1", 0.0, default.hidden as f64));
         }

@@ -180,12 +180,3 @@ fn spread(values: &[f64], places: &[usize], d: usize) -> Vec<f64> {
 fn least(g: f64, w: f64, lambda: f64) -> f64 {
     if w == 0.0 { g.signum() * (g.abs() - lambda).max(0.0) } else { g + lambda * w.signum() }
 }
-
-/// Refuses a penalty that is not >= 0.
-fn check_penalty(key: &'static str, value: f64, default: f64) -> Result<()> {
-    if value >= 0.0 && value.is_finite() {
-        Ok(())
-    } else {
-        Err(crate::Error::range(key, ">= 0", value, default))
-    }
-}

@@ -2,6 +2,7 @@
 
 mod dag;
 mod hyper_cleaning;
+mod limits;
 mod problem;
 mod ridge;
 mod svm_hyperparameters;

@@ -17,8 +17,9 @@ use saddlepoint_opt::solver::{
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::limits::Limits;
 use crate::exit::{Usage, Verdict};
-use crate::output::{Output, duration, note, number, table, word};
+use crate::output::{Output, duration, number, table, word};
 
 /// What can be typed.
 #[derive(Debug, Args)]
@@ -33,15 +34,8 @@ pub(crate) struct Arguments {
     /// Largest KKT residual of a solution [default: the method's own]
     #[arg(long, value_name = "X")]
     tolerance: Option<f64>,
-    /// Most iterations [default: the method's own]
-    #[arg(long, value_name = "N")]
-    iterations: Option<u64>,
-    /// Most seconds
-    #[arg(long, value_name = "S")]
-    seconds: Option<f64>,
-    /// Tell of every Nth iteration on standard error
-    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "1", value_parser = clap::value_parser!(u64).range(1..))]
-    log: Option<u64>,
+    #[command(flatten)]
+    limits: Limits,
     /// Write the problem's file name, the method and its state, from which --resume continues
     #[arg(long, value_name = "STATE.json")]
     save: Option<PathBuf>,
@@ -81,8 +75,8 @@ struct Saved {
 impl Arguments {
     /// Whether any of them was given.
     pub(crate) fn any(&self) -> bool {
-        let Self { file, method, tolerance, iterations, seconds, log, save, resume, list } = self;
-        let numbers = tolerance.is_some() || iterations.is_some() || seconds.is_some() || log.is_some();
+        let Self { file, method, tolerance, limits, save, resume, list } = self;
+        let numbers = tolerance.is_some() || limits.any();
         let files = file.is_some() || save.is_some() || resume.is_some();
         numbers || files || *list || *method != Method::default()
     }
@@ -164,8 +158,7 @@ impl Arguments {
     }
 
     fn stop(&self, stop: &mut Stop) {
-        stop.tolerance = self.tolerance.unwrap_or(stop.tolerance);
-        stop.iterations = self.iterations.unwrap_or(stop.iterations);
+        *stop = self.limits.stop(self.tolerance, *stop);
     }
 
     fn run_with<'p, P: Curved, S: Solver<Counted<'p, P>>>(
@@ -180,16 +173,9 @@ impl Arguments {
             Some(path) => self.read::<S::State>(path, problem.dim())?,
         };
         let mut control = Control::default();
-        control.seconds = self.seconds;
-        if let Some(every) = self.log {
-            control = control.watch(move |iteration, measures| {
-                if iteration % every == 0 {
-                    let values: Vec<String> =
-                        measures.iter().map(|(name, value)| format!("{name} {}", number(value))).collect();
-                    // Trouble with showing is no reason to stop.
-                    let _ = note(format!("{iteration:>6}  {}", values.join("  ")));
-                }
-            });
+        control.seconds = self.limits.seconds;
+        if self.limits.logs() {
+            control = control.watch(|iteration, measures| self.limits.tell(iteration, measures));
         }
         let outcome = solver.run(problem, &mut state, &mut control)?;
         if let Some(path) = &self.save {

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use saddlepoint_core::metrics::Metrics;
 use saddlepoint_core::progress::Progress;
 use saddlepoint_opt::bilevel::tuning::{Method, Score, Scored, Split, Tuned};
 use saddlepoint_opt::examples::{self, Examples};
@@ -13,6 +12,7 @@ use saddlepoint_opt::outcome::Status;
 use saddlepoint_opt::solver::{Control, Stop};
 use serde_json::{Map, Value, json};
 
+use super::limits::{Limits, line};
 use crate::exit::Verdict;
 use crate::output::{Output, duration, note, number, table};
 
@@ -96,15 +96,8 @@ pub(super) struct Effort {
     /// Largest projected hyper-gradient of a solution [default: the method's own]
     #[arg(long, value_name = "X")]
     tolerance: Option<f64>,
-    /// Most iterations [default: the method's own]
-    #[arg(long, value_name = "N")]
-    iterations: Option<u64>,
-    /// Most seconds
-    #[arg(long, value_name = "S")]
-    seconds: Option<f64>,
-    /// Tell of every Nth iteration on standard error
-    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "1", value_parser = clap::value_parser!(u64).range(1..))]
-    log: Option<u64>,
+    #[command(flatten)]
+    limits: Limits,
 }
 
 fn methods() -> impl TypedValueParser<Value = Method> {
@@ -131,31 +124,19 @@ impl Effort {
         label: &str,
         run: impl FnOnce(Option<Stop>, &mut Control) -> Result<Tuned, E>,
     ) -> Result<Tuned> {
-        let default = self.method.stop();
-        let stop = Stop {
-            tolerance: self.tolerance.unwrap_or(default.tolerance),
-            iterations: self.iterations.unwrap_or(default.iterations),
-        };
+        let stop = self.limits.stop(self.tolerance, self.method.stop());
         // A log takes the lines that a bar would be drawn over.
-        let bar = Progress::new(stop.iterations, label, self.log.is_none());
+        let bar = Progress::new(stop.iterations, label, !self.limits.logs());
         let mut control = Control::default().watch(|iteration, measures| {
-            let shown = || line(measures);
-            bar.set(iteration, shown());
-            if self.log.is_some_and(|every| iteration % every == 0) {
-                // Trouble with showing is no reason to stop.
-                let _ = note(format!("{iteration:>6}  {}", shown()));
-            }
+            bar.set(iteration, line(measures));
+            self.limits.tell(iteration, measures);
         });
-        control.seconds = self.seconds;
+        control.seconds = self.limits.seconds;
         let tuned = run(Some(stop), &mut control).map_err(Into::into);
         drop(control);
         bar.finish();
         tuned
     }
-}
-
-fn line(measures: &Metrics) -> String {
-    measures.iter().map(|(name, value)| format!("{name} {}", number(value))).collect::<Vec<_>>().join("  ")
 }
 
 /// Prints what was found, with `more` in the object for programs.

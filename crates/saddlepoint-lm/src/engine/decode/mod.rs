@@ -191,6 +191,15 @@ impl<'a> Generator<'a> {
         Ok(Self { policy, config, copies })
     }
 
+    /// As [`Self::run`], `samples` of each prompt, where nobody looks on.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn draw(&mut self, prompts: &[&[u32]], samples: usize, seed: Seed) -> Result<Vec<Sample>> {
+        let prompts: Vec<Prompt> = prompts.iter().map(|ids| Prompt { ids: ids.to_vec(), samples }).collect();
+        self.run(&prompts, seed, &mut |_| ControlFlow::Continue(()))
+    }
+
     /// Draws all samples, in the order of prompts and indices; `on_token` sees tokens as they come and may end a
     /// sample with one.
     ///

@@ -60,17 +60,7 @@ impl Bandit {
             .collect();
         let norm = norm(pairs.len());
         let mut out = Cotangent::default();
-        let view = View {
-            sequences: &sequences,
-            labels: &[],
-            contexts: &[],
-            stats: &stats,
-            norm,
-            beta: None,
-            mismatched: 0.0,
-            samples: &samples,
-            rollout: None,
-        };
+        let view = View { samples: &samples, ..View::new(&sequences, &stats, norm) };
         let means = method.loss(&view, &mut out).means(norm);
         let mut grad = vec![0.0; p.len()];
         for (&action, c) in actions.iter().zip(&out.logp) {
@@ -176,17 +166,7 @@ fn a_pair_with_samples_gives_the_values_of_the_card() {
     let one = |row| Completions { sequences: std::iter::once(row..row + 1).collect(), truncated: 1 };
     let samples: Vec<_> = (8..12).map(one).collect();
     let mut out = Cotangent::default();
-    let view = View {
-        sequences: &sequences,
-        labels: &[],
-        contexts: &[],
-        stats: &stats,
-        norm: norm(4),
-        beta: None,
-        mismatched: 0.0,
-        samples: &samples,
-        rollout: None,
-    };
+    let view = View { samples: &samples, ..View::new(&sequences, &stats, norm(4)) };
     let means = hypo(0.05, 0.01).loss(&view, &mut out).means(norm(4));
     let loss = metric(&means, "loss");
     assert!((loss - 0.632_599_035_317_17).abs() < 1e-13);
@@ -243,17 +223,7 @@ fn credit_clip_and_schedule_change_the_derivative_as_they_say() {
     let samples = [Completions { sequences: vec![2..4, 4..5], truncated: 0 }];
     let of = |config: HypoConfig| {
         let mut out = Cotangent::default();
-        let view = View {
-            sequences: &[0..1, 1..2],
-            labels: &[],
-            contexts: &[],
-            stats: &stats,
-            norm: norm(1),
-            beta: None,
-            mismatched: 0.0,
-            samples: &samples,
-            rollout: None,
-        };
+        let view = View { samples: &samples, ..View::new(&[0..1, 1..2], &stats, norm(1)) };
         let method = Hypo::new(config).expect("valid settings");
         let means = method.loss(&view, &mut out).means(norm(1));
         (out.logp[2..].to_vec(), means)
@@ -284,17 +254,7 @@ fn a_constant_in_all_log_ratios_and_a_policy_at_its_reference_change_nothing() {
         };
         let samples = [Completions { sequences: vec![2..3, 3..4, 4..5], truncated: 0 }];
         let mut out = Cotangent::default();
-        let view = View {
-            sequences: &[0..1, 1..2],
-            labels: &[],
-            contexts: &[],
-            stats: &stats,
-            norm: norm(1),
-            beta: None,
-            mismatched: 0.0,
-            samples: &samples,
-            rollout: None,
-        };
+        let view = View { samples: &samples, ..View::new(&[0..1, 1..2], &stats, norm(1)) };
         method.loss(&view, &mut out);
         out.logp[2..].to_vec()
     };

@@ -73,30 +73,7 @@ mod tests {
     use super::*;
     use crate::engine::{Cotangent, Stats, Want};
     use crate::method::{Meta, Sums, View};
-
-    /// TDPO2 that forgot the stop-gradient on the chosen completion's KL.
-    #[derive(Debug)]
-    struct Leaking {
-        tdpo2: Box<dyn Method>,
-        alpha: f64,
-    }
-
-    impl Method for Leaking {
-        fn meta(&self) -> &'static Meta {
-            self.tdpo2.meta()
-        }
-
-        fn want(&self) -> Want {
-            self.tdpo2.want()
-        }
-
-        fn loss(&self, view: &View, out: &mut Cotangent) -> Sums {
-            let sums = self.tdpo2.loss(view, out);
-            // D and α K have the same derivative in the margin, for both completions.
-            out.divergence = out.logp.iter().map(|cotangent| self.alpha * cotangent).collect();
-            sums
-        }
-    }
+    use crate::reproduce::corrupted::corrupted;
 
     /// TDPO with the sign of δ turned: that of another sign of K.
     #[derive(Debug)]
@@ -120,12 +97,14 @@ mod tests {
         }
     }
 
+    /// TDPO2 that forgot the stop-gradient on the chosen completion's KL.
     pub(super) fn leaking(kind: Kind) -> Result<Box<dyn Method>> {
         let tdpo2 = method(kind)?;
-        Ok(match kind {
-            Kind::Tdpo2(alpha) => Box::new(Leaking { tdpo2, alpha }),
-            Kind::Dpo | Kind::Tdpo1 => tdpo2,
-        })
+        let Kind::Tdpo2(alpha) = kind else { return Ok(tdpo2) };
+        // D and α K have the same derivative in the margin, for both completions.
+        Ok(corrupted(tdpo2, move |_, out| {
+            out.divergence = out.logp.iter().map(|cotangent| alpha * cotangent).collect();
+        }))
     }
 
     pub(super) fn turned(kind: Kind) -> Result<Box<dyn Method>> {
