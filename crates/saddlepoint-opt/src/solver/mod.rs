@@ -3,6 +3,7 @@
 //! | solver | problems | needs |
 //! |---|---|---|
 //! | [`AugmentedLagrangian`] | any constraints, any simple part | first derivatives |
+//! | [`InteriorPoint`] | any constraints, bounds | second derivatives |
 //! | [`SketchedNewton`] | equalities | second derivatives |
 //! | [`ProjectedGradient`] | any simple part, no constraints | first derivatives |
 //! | [`ProximalGradient`] | likewise; convex ones faster | first derivatives |
@@ -14,12 +15,14 @@
 mod augmented_lagrangian;
 mod descent;
 mod dual_ascent;
+mod interior_point;
 mod projected_gradient;
 mod proximal_gradient;
 mod sketched_newton;
 
 pub use augmented_lagrangian::{AugmentedLagrangian, AugmentedLagrangianState};
 pub use dual_ascent::{DualAscent, DualAscentState};
+pub use interior_point::{InteriorPoint, InteriorPointState};
 pub use projected_gradient::{ProjectedGradient, ProjectedGradientState};
 pub use proximal_gradient::{ProximalGradient, ProximalGradientState};
 pub use sketched_newton::{SketchedNewton, SketchedNewtonState, Slope, System};
