@@ -9,13 +9,15 @@ casadi, with MUMPS) calls its compiled functions without Python in between, and 
 first and second derivatives, the file's start, the tolerance 1e-6 (sketched-newton: 1e-4, its paper's) and the same limit of
 time. Whether a problem is solved is not what a solver says: the KKT residuals at its last point with its multipliers are
 measured by the same code for all. Each solve is in a process of its own; its seconds are the least of `--repeat` runs, without loading.
-Evaluations are timed by themselves, so that seconds can be given with and without them.
+One thread each. Evaluations are
+timed by themselves, so that seconds can be given with and without them.
 """
 
 import argparse
 import ctypes
 import json
 import math
+import os
 import statistics
 import subprocess
 import sys
@@ -142,8 +144,10 @@ def solve(args: argparse.Namespace) -> None:
 def run(args: argparse.Namespace, path: Path, solver: str) -> dict:
     command = [sys.executable, __file__, "--one", str(path), "--solver", solver, "--library", str(args.library)]
     command += ["--repeat", str(args.repeat), "--seconds", str(args.seconds)]
+    # One thread on both sides: ours has no more, and IPOPT's linear algebra would wait for itself on problems of this size.
+    alone = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE * args.seconds * args.repeat)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE * args.seconds, env=alone)
     except subprocess.TimeoutExpired:
         return {"failed": "no end"}
     if done.returncode != 0:

@@ -31,6 +31,7 @@ use std::fmt;
 
 use saddlepoint_core::clock::Stopwatch;
 use saddlepoint_core::metrics::Metrics;
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -54,7 +55,7 @@ fn refuse_constraints<P: Constrained + ?Sized>(problem: &P, solver: &str) -> Res
 }
 
 /// When a solver ends by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Stop {
     /// The largest KKT residual ([`Kkt::error`](crate::kkt::Kkt::error)) of a solution, > 0.
