@@ -170,7 +170,7 @@ fn what_cannot_be_used_is_refused_with_its_place() {
     );
     let ended =
         place.saddle(&front(&["ridge", "--data", "one.txt", "--method", "lv-hba", "--set", "alpa=1"]));
-    assert!(ended.code == 2 && ended.stderr.contains("did you mean `alpha`"), "{ended:?}");
+    assert!(ended.code == 2 && ended.stderr.contains("did you mean alpha"), "{ended:?}");
     let ended = place.saddle(&front(&["ridge", "--data", "one.txt", "--method", "lv_hba"]));
     assert!(ended.code == 2 && ended.stderr.contains("'lv-hba'"), "{ended:?}");
     let ended = place.saddle(&front(&["--json", "ridge", "--data", "bad.csv"]));

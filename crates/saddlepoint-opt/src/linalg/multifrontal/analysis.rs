@@ -90,7 +90,9 @@ impl Analysis {
                 let mut own = columns[k].clone();
                 own.sort_unstable();
                 let columns = named(&own);
-                columns.iter().for_each(|&i| front_of_column[i] = front);
+                for &i in &columns {
+                    front_of_column[i] = front;
+                }
                 Front {
                     columns,
                     rows: named(&below[k]),

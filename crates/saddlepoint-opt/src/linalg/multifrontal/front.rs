@@ -197,7 +197,7 @@ fn schur(
     let mut rest = vec![0.0; left * left];
     for (i, row) in rest.chunks_exact_mut(left.max(1)).enumerate() {
         let from = (pivots + i) * size + pivots;
-        row[..=i].copy_from_slice(&matrix[from..from + i + 1]);
+        row[..=i].copy_from_slice(&matrix[from..=from + i]);
     }
     if pivots == 0 || others == 0 {
         return rest;

@@ -73,7 +73,9 @@ impl SparseLdlt {
             fronts.push(eliminated);
         }
         let mut inertia = Inertia { positive: 0, negative: 0, zero: 0 };
-        fronts.iter().for_each(|front| front.count(&mut inertia));
+        for front in &fronts {
+            front.count(&mut inertia);
+        }
         Some(Self { scale, fronts, inertia })
     }
 
@@ -118,7 +120,9 @@ mod tests {
 
     fn factored(n: usize, elements: &[(usize, usize, f64)]) -> (Triplets, SparseLdlt) {
         let mut a = Triplets::new(n, n);
-        elements.iter().for_each(|&(i, j, v)| a.push(i.max(j), i.min(j), v));
+        for &(i, j, v) in elements {
+            a.push(i.max(j), i.min(j), v);
+        }
         let factor = SparseLdlt::new(&Analysis::new(&a), &a).expect("finite");
         (a, factor)
     }

@@ -83,7 +83,7 @@ impl System {
     /// With the signs of a minimum, from `floor` on; `None` if no regularisation gives them.
     pub(super) fn regularised(&self, past: &mut Regularisation, floor: f64, mu: f64) -> Option<Factored<'_>> {
         let wanted = Inertia { positive: self.n, negative: self.slack.len(), zero: 0 };
-        let (mut delta_w, mut delta_c) = (floor, 0.0);
+        let (mut delta_w, mut delta_c, mut first) = (floor, 0.0, true);
         loop {
             let factored = self.factor(delta_w, delta_c)?;
             let inertia = factored.factor.inertia();
@@ -94,11 +94,11 @@ impl System {
                 return Some(factored);
             }
             let singular = inertia.zero > 0 || inertia == wanted;
-            if singular && delta_c == 0.0 && self.corner.iter().any(|c| *c == 0.0) {
+            if singular && delta_c == 0.0 && self.corner.contains(&0.0) {
                 delta_c = 1e-8 * mu.powf(0.25);
                 continue;
             }
-            delta_w = match (delta_w == floor, past.last) {
+            delta_w = match (std::mem::take(&mut first), past.last) {
                 (true, 0.0) => FIRST.max(8.0 * floor),
                 (true, last) => (last / 3.0).max(LEAST).max(8.0 * floor),
                 (false, 0.0) => 100.0 * delta_w,
