@@ -19,6 +19,10 @@ type Pick = (fn(&mut Stats) -> &mut Vec<f64>, fn(&Cotangent) -> &Vec<f64>);
 struct Batch {
     sequences: Vec<Range<usize>>,
     labels: Vec<bool>,
+    /// The last row of each, where a score is.
+    scored: Vec<Range<usize>>,
+    /// Of the pairs.
+    margins: Vec<f64>,
     /// The rest of each pair's chosen sequence.
     contexts: Vec<Range<usize>>,
     /// After the prompt of each pair.
@@ -53,8 +57,11 @@ impl Batch {
         });
         let samples = if method.samples().is_some() { &self.samples[..] } else { &[] };
         let contexts = if method.meta().input == Input::LongPairs { &self.contexts[..] } else { &[] };
-        let (sequences, labels, stats) = (&self.sequences, &self.labels, &self.stats);
-        View { sequences, labels, contexts, stats, norm, beta, mismatched: MISMATCHED, samples, rollout }
+        let scored = method.meta().input == Input::ScoredPairs;
+        let (sequences, margins) =
+            if scored { (&self.scored, &self.margins[..]) } else { (&self.sequences, &[][..]) };
+        let (labels, stats) = (&self.labels, &self.stats);
+        View { sequences, labels, margins, contexts, stats, norm, beta, mismatched: MISMATCHED, samples, rollout }
     }
 }
 
@@ -70,6 +77,7 @@ fn batch() -> Batch {
             stats.entropy.push(rng.random_range(0.0..2.0));
             stats.divergence.push(rng.random_range(0.0..1.0));
             stats.top1.push(rng.random());
+            stats.score.push(rng.random_range(-2.0..2.0));
         }
         sequences.push(from..stats.logp.len());
     }
@@ -82,7 +90,10 @@ fn batch() -> Batch {
         (old, (rows.start > 4).then(|| rng.random_range(-2.0..2.0)))
     };
     let judged = sequences.iter().map(&mut judge).collect();
-    Batch { samples: drawn.chunks(SAMPLES).map(group).collect(), sequences, labels, contexts, judged, stats }
+    let samples = drawn.chunks(SAMPLES).map(group).collect();
+    let scored = sequences.iter().map(|rows| rows.end - 1..rows.end).collect();
+    let margins = (0..SEQUENCES / 2).map(|i| 0.2 * i as f64).collect();
+    Batch { samples, sequences, labels, scored, margins, contexts, judged, stats }
 }
 
 fn norm(sequences: &[Range<usize>], labels: &[bool]) -> Norm {
@@ -129,10 +140,11 @@ fn the_cotangent_is_the_derivative_of_the_loss() {
             let judged = batch.judged();
             let view = batch.view(&*method, &judged, beta);
             method.loss(&view, &mut out);
-            let statistics: [Pick; 3] = [
+            let statistics: [Pick; 4] = [
                 (|s| &mut s.logp, |c| &c.logp),
                 (|s| &mut s.entropy, |c| &c.entropy),
                 (|s| &mut s.divergence, |c| &c.divergence),
+                (|s| &mut s.score, |c| &c.score),
             ];
             for (i, (statistic, cotangent)) in statistics.into_iter().enumerate() {
                 let by_divergence = i == 2;
@@ -164,18 +176,20 @@ fn one_batch_of_eight_is_eight_of_one() {
     let judged = batch.judged();
     for config in settings() {
         let method = config.build().expect("defaults are valid");
-        let size = if matches!(method.meta().input, Input::Pairs | Input::LongPairs) { 2 } else { 1 };
+        let pairs = [Input::Pairs, Input::ScoredPairs, Input::LongPairs];
+        let size = if pairs.contains(&method.meta().input) { 2 } else { 1 };
         let mut whole = Cotangent::default();
         let view = batch.view(&*method, &judged, None);
         let norm = view.norm;
         let all = method.loss(&view, &mut whole);
         let (mut parts, mut merged) = (Cotangent::default(), Sums::default());
-        let cut = batch.sequences.chunks(size).zip(batch.labels.chunks(size));
+        let cut = view.sequences.chunks(size).zip(batch.labels.chunks(size));
         for (i, (sequences, labels)) in cut.enumerate() {
             let samples = view.samples.chunks(1).nth(i).unwrap_or_default();
             let contexts = view.contexts.chunks(1).nth(i).unwrap_or_default();
             let rollout = view.rollout.map(|whole| Rollout { completions: &judged[i..=i], ..whole });
-            let part = View { sequences, labels, contexts, samples, rollout, ..view };
+            let margins = view.margins.chunks(1).nth(i).unwrap_or_default();
+            let part = View { sequences, labels, margins, contexts, samples, rollout, ..view };
             merged.merge(&method.loss(&part, &mut parts));
         }
         if method.couples() {
@@ -212,13 +226,20 @@ struct Golden {
 struct Case {
     config: serde_json::Value,
     metrics: serde_json::Map<String, serde_json::Value>,
+    #[serde(default)]
     logp: Vec<Vec<f64>>,
+    /// Scores of sequences, and how far apart those of each pair are asked to be; the rest is empty then.
+    #[serde(default)]
+    score: Vec<Vec<f64>>,
+    #[serde(default)]
+    margins: Vec<f64>,
     #[serde(default)]
     entropy: Vec<Vec<f64>>,
     #[serde(default)]
     ref_logp: Vec<Vec<f64>>,
     #[serde(default)]
     divergence: Vec<Vec<f64>>,
+    #[serde(default)]
     top1: Vec<Vec<bool>>,
     #[serde(default)]
     labels: Vec<bool>,
@@ -264,7 +285,7 @@ fn losses_and_metrics_agree_with_the_peer() {
                 serde_json::from_value(case.config.clone()).expect("settings of a method");
             assert_eq!(config.meta(), meta);
             let mut sequences = Vec::new();
-            for rows in &case.logp {
+            for rows in if case.logp.is_empty() { &case.score } else { &case.logp } {
                 let from = sequences.last().map_or(0, |last: &Range<usize>| last.end);
                 sequences.push(from..from + rows.len());
             }
@@ -274,6 +295,7 @@ fn losses_and_metrics_agree_with_the_peer() {
                 ref_logp: case.ref_logp.concat(),
                 divergence: case.divergence.concat(),
                 top1: case.top1.concat(),
+                score: case.score.concat(),
             };
             let contexts = sequences.split_off(sequences.len() - case.contexts);
             let mut drawn =
@@ -303,6 +325,7 @@ fn losses_and_metrics_agree_with_the_peer() {
             let view = View {
                 sequences: &sequences,
                 labels,
+                margins: &case.margins,
                 contexts: &contexts,
                 stats: &stats,
                 norm,

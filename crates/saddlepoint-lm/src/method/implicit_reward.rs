@@ -291,17 +291,7 @@ mod tests {
         let mut out = Cotangent::default();
         let means = method
             .loss(
-                &View {
-                    sequences: &sequences,
-                    labels: &[],
-                    contexts: &[],
-                    stats,
-                    norm,
-                    beta: None,
-                    mismatched: 0.0,
-                    samples: &[],
-                    rollout: None,
-                },
+                &View::new(&sequences, stats, norm),
                 &mut out,
             )
             .means(norm);
