@@ -27,8 +27,9 @@ struct Batch {
     contexts: Vec<Range<usize>>,
     /// After the prompt of each pair.
     samples: Vec<Completions>,
-    /// What is known of each sequence as a completion of the policy's own: log-probabilities when it was sampled, and its advantage.
-    judged: Vec<(Vec<f64>, Option<f64>)>,
+    /// What is known of each sequence as a completion of the policy's own: log-probabilities when it was sampled, its advantage, and
+    /// what its tokens are worth.
+    judged: Vec<(Vec<f64>, Option<f64>, Credit)>,
     stats: Stats,
 }
 
@@ -39,9 +40,9 @@ impl Batch {
     /// The sequences as completions of the policy's own, two of a prompt.
     fn judged(&self) -> Vec<Judged<'_>> {
         let mut judged = Vec::new();
-        for (i, (old_logp, advantage)) in self.judged.iter().enumerate() {
+        for (i, (old_logp, advantage, credit)) in self.judged.iter().enumerate() {
             let reward = advantage.map(|a| f64::from(a > 0.0));
-            judged.push(Judged { old_logp, advantage: *advantage, reward, group: i / 2 });
+            judged.push(Judged { old_logp, advantage: *advantage, credit: Some(credit), reward, group: i / 2 });
         }
         judged
     }
@@ -87,7 +88,12 @@ fn batch() -> Batch {
     let group = |rows: &[Range<usize>]| Completions { sequences: rows.to_vec(), truncated: rows.len() % 2 };
     let mut judge = |rows: &Range<usize>| {
         let old = stats.logp[rows.clone()].iter().map(|logp| logp + rng.random_range(-0.4..0.4)).collect();
-        (old, (rows.start > 4).then(|| rng.random_range(-2.0..2.0)))
+        let advantage = (rows.start > 4).then(|| rng.random_range(-2.0..2.0));
+        let mut moved = |by: f64| -> Vec<f64> {
+            stats.score[rows.clone()].iter().map(|score| score + rng.random_range(-by..by)).collect()
+        };
+        let credit = Credit { values: moved(0.4), advantages: moved(2.0), returns: moved(1.0) };
+        (old, advantage, credit)
     };
     let judged = sequences.iter().map(&mut judge).collect();
     let samples = drawn.chunks(SAMPLES).map(group).collect();
@@ -261,6 +267,13 @@ struct Case {
     each: usize,
     #[serde(default)]
     kl: Option<Vec<f64>>,
+    /// Of their tokens: values when they were sampled, advantages and returns that the peer makes of them.
+    #[serde(default)]
+    old_values: Vec<Vec<f64>>,
+    #[serde(default)]
+    token_advantages: Vec<Vec<f64>>,
+    #[serde(default)]
+    returns: Vec<Vec<f64>>,
     #[serde(default)]
     masked: Vec<usize>,
     #[serde(default)]
@@ -268,9 +281,11 @@ struct Case {
     /// What the peer makes of the rewards.
     #[serde(default)]
     advantages: Vec<f64>,
-    /// The derivative of the whole loss by `logp`.
+    /// The derivatives of the whole loss by `logp` and by `score`.
     #[serde(default)]
     cotangent: Vec<Vec<f64>>,
+    #[serde(default)]
+    score_cotangent: Vec<Vec<f64>>,
 }
 
 #[test]
@@ -306,14 +321,20 @@ fn losses_and_metrics_agree_with_the_peer() {
             let (labels, mismatched) = (&case.labels, case.mismatched);
             let mut norm = norm(&sequences, labels);
             let method = config.build().expect("valid");
-            let advantages = advantages(&*method, &case);
+            let credit = credit(&*method, &case);
+            let advantages = if credit.is_empty() {
+                advantages(&*method, &case)
+            } else {
+                credit.iter().map(|credit| credit.as_ref().map(Credit::mean)).collect()
+            };
             let judged: Vec<Judged> = case
                 .old_logp
                 .iter()
                 .enumerate()
                 .map(|(i, old_logp)| {
                     let (advantage, reward) = (advantages[i], case.rewards[i]);
-                    Judged { old_logp, advantage, reward, group: i / case.each }
+                    let credit = credit.get(i).and_then(Option::as_ref);
+                    Judged { old_logp, advantage, credit, reward, group: i / case.each }
                 })
                 .collect();
             let rollout = method.on_policy().map(|_| {
@@ -336,7 +357,9 @@ fn losses_and_metrics_agree_with_the_peer() {
             };
             let mut out = Cotangent::default();
             let means = method.loss(&view, &mut out).means(norm);
-            for (got, expected) in out.logp.iter().zip(case.cotangent.concat()) {
+            let derivatives =
+                [(&out.logp, case.cotangent.concat()), (&out.score, case.score_cotangent.concat())];
+            for (got, expected) in derivatives.iter().flat_map(|(got, expected)| got.iter().zip(expected)) {
                 assert!((got - expected).abs() < 1e-12, "{config:?}: {got} against {expected}");
             }
             assert!(case.metrics.contains_key("loss"));
@@ -359,7 +382,7 @@ fn advantages(method: &dyn Method, case: &Case) -> Vec<Option<f64>> {
     let groups: Vec<Range<usize>> =
         (0..case.rewards.len()).step_by(case.each).map(|at| at..at + case.each).collect();
     let (rewards, kl) = (&case.rewards, case.kl.as_deref());
-    let mut got = method.advantages(&Rewarded { groups: &groups, rewards, normalized: false, kl });
+    let mut got = method.advantages(&Rewarded { kl, ..Rewarded::new(&groups, rewards) });
     for (got, expected) in got.iter().zip(&case.advantages) {
         // The peer gives 0 to what has no reward.
         assert!(
@@ -372,11 +395,42 @@ fn advantages(method: &dyn Method, case: &Case) -> Vec<Option<f64>> {
     got
 }
 
+/// What a method that learns values makes of the tokens of a case, compared with what the peer does; nothing of other methods.
+fn credit(method: &dyn Method, case: &Case) -> Vec<Option<Credit>> {
+    if method.readout() != Readout::Both {
+        return Vec::new();
+    }
+    let groups: Vec<Range<usize>> = (0..case.rewards.len()).map(|at| at..at + 1).collect();
+    let log_ratios: Vec<Vec<f64>> = case
+        .old_logp
+        .iter()
+        .zip(&case.ref_logp)
+        .map(|(old, reference)| old.iter().zip(reference).map(|(p, q)| p - q).collect())
+        .collect();
+    let rewarded = Rewarded {
+        log_ratios: Some(&log_ratios),
+        values: &case.old_values,
+        ..Rewarded::new(&groups, &case.rewards)
+    };
+    let got = method.credit(&rewarded);
+    for (i, credit) in got.iter().enumerate() {
+        let Some(credit) = credit else {
+            assert!(case.rewards[i].is_none());
+            continue;
+        };
+        let both = [(&credit.advantages, &case.token_advantages[i]), (&credit.returns, &case.returns[i])];
+        for (got, expected) in both.iter().flat_map(|(got, expected)| got.iter().zip(*expected)) {
+            assert!((got - expected).abs() < 1e-12, "{:?}: {got} against {expected}", case.config);
+        }
+    }
+    got
+}
+
 #[test]
 fn unknown_settings_are_refused() {
     let error =
         toml::from_str::<MethodConfig>("name = \"dpo\"\nbetta = 0.2").expect_err("refused").to_string();
     assert!(error.contains("unknown field `betta`"), "{error}");
-    let error = toml::from_str::<MethodConfig>("name = \"ppo\"").expect_err("refused").to_string();
-    assert!(error.contains("unknown variant `ppo`, expected one of `sft`, `implicit-reward`, "), "{error}");
+    let error = toml::from_str::<MethodConfig>("name = \"pppo\"").expect_err("refused").to_string();
+    assert!(error.contains("unknown variant `pppo`, expected one of `sft`, `implicit-reward`, "), "{error}");
 }

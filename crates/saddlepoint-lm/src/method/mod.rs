@@ -21,6 +21,7 @@ mod meta;
 mod on_policy;
 pub mod orpo;
 pub(crate) mod pairs;
+pub mod ppo;
 pub mod reinforce;
 pub mod reward;
 pub mod rloo;
@@ -36,7 +37,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use meta::{Family, Meta, Status};
-pub use on_policy::{Judged, OnPolicy, Rewarded, Rollout};
+pub use on_policy::{Credit, Judged, OnPolicy, Rewarded, Rollout};
 pub use sums::{Per, Sums};
 
 use crate::Result;
@@ -85,6 +86,12 @@ pub trait Method: Debug + Send + Sync {
     /// What each completion of a round is worth in the loss: its advantage; none where there is no reward. Only for methods
     /// that are [`on_policy`](Self::on_policy).
     fn advantages(&self, _rewarded: &Rewarded) -> Vec<Option<f64>> {
+        Vec::new()
+    }
+
+    /// What each token of each completion of a round is worth in the loss; none where there is no reward. In place of
+    /// [`advantages`](Self::advantages) for methods whose [`readout`](Self::readout) is [`Readout::Both`]: they learn a value of every prefix.
+    fn credit(&self, _rewarded: &Rewarded) -> Vec<Option<Credit>> {
         Vec::new()
     }
 
@@ -246,6 +253,7 @@ methods! {
     Reward = reward::RewardConfig;
     Reinforce = reinforce::ReinforceConfig;
     Rloo = rloo::RlooConfig;
+    Ppo = ppo::PpoConfig;
     Grpo = grpo::GrpoConfig;
     Disco = disco::DiscoConfig;
 }

@@ -436,7 +436,7 @@ fn held_to(recipe: &Recipe, model: &ModelFolder, codec: &Codec) -> Result<Vec<(M
 /// It cannot be opened, has another shape, or another token for an id.
 pub fn comparable(path: &Path, model: &ModelFolder, codec: &Codec) -> Result<ModelFolder> {
     let other = ModelFolder::open(path)?;
-    if !other.shape.same_weights(&model.shape) {
+    if !other.shape.same_weights(&model.shape.without_score()) {
         let size = |shape: &Shape| {
             format!("{} layers of width {} and {} tokens", shape.layers, shape.hidden, shape.vocab)
         };
