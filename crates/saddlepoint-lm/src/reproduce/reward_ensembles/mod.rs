@@ -4,6 +4,7 @@
 mod words;
 
 use rand::seq::SliceRandom;
+use rand_distr::{Distribution, StandardNormal};
 use saddlepoint_core::reproduce::{Bound, Claim, Curve, Figure, Findings, Observer, Setting};
 use saddlepoint_core::seed::Seed;
 use saddlepoint_opt::optimizer::{AdamWConfig, OptimizerConfig};
@@ -25,13 +26,14 @@ pub(super) const REPRODUCTION: Reproduction = Reproduction {
     slug: "reward-ensembles",
     title: "Reward model ensembles help mitigate overoptimization",
     paper: "arXiv:2310.02743",
-    experiment: "A small decoder says eight words after two topics. A gold reward counts words of the first topic, up to three, and \
-                 takes one off for each stray word, which the decoder says once in seven words. Pairs without stray words are \
-                 labelled by the gold reward through the model of Bradley and Terry, with 0 or 25 % of the labels turned. Five \
-                 reward models of the decoder's shape are trained on the same pairs from initial weights of their own. Of 2048 \
-                 completions of each of 16 prompts the best of n is chosen by each model, and by the mean, the lowest and the \
-                 uncertainty-weighted score (λ = 0.5) of the five, each on its scale of 512 other completions; the gold reward of the choice \
-                 is estimated without bias for n up to 1024.",
+    experiment: "Five reward models choose the best of n, each alone and by their mean, lowest and uncertainty-weighted score \
+                 (λ = 0.5); the gold reward of the choice is estimated without bias for n up to 1024. Constructed models: answers are \
+                 normal vectors of 20 numbers, gold is the first, and each model has an error in one direction of its own, where it is \
+                 beyond 1.5, and is blind to a part of what is good. Trained models: a small decoder says eight words, of which gold \
+                 counts the good ones, up to three, and takes one off for each stray one, which the decoder says once in seven words. \
+                 Pairs without stray words are labelled by gold through the model of Bradley and Terry, with 0 or 25 % of the labels \
+                 turned. Five reward models of the decoder's shape are trained on the same pairs from initial weights of their own, \
+                 and choose among 2048 completions of each of 16 prompts, each on its scale of 512 others.",
     seeds: 5,
     run,
 };
@@ -39,13 +41,13 @@ pub(super) const REPRODUCTION: Reproduction = Reproduction {
 const DEFAULT: Size = Size {
     width: 32,
     base_steps: 300,
-    pairs: 1024,
-    epochs: 5,
+    pairs: 256,
+    epochs: 20,
     completions: 2048,
     most: 1024,
     members: 5,
 };
-const FULL: Size = Size { width: 64, base_steps: 600, pairs: 4096, completions: 8192, most: 4096, ..DEFAULT };
+const FULL: Size = Size { width: 64, base_steps: 600, pairs: 1024, completions: 8192, most: 4096, ..DEFAULT };
 
 fn run(setting: &Setting, observer: Observer) -> Result<Findings> {
     let size = if setting.full { FULL } else { DEFAULT };
@@ -54,6 +56,9 @@ fn run(setting: &Setting, observer: Observer) -> Result<Findings> {
 
 /// Shares of labels that are turned.
 const NOISE: [f64; 2] = [0.0, 0.25];
+/// The reward models: constructed ones, and trained ones with these shares.
+const MODELS: [&str; 3] = ["constructed models", "trained models", "trained models, 25 % of labels turned"];
+const NOISY: usize = 2;
 /// The ways in which five scores become one.
 const WAYS: [(&str, Aggregate); 3] =
     [("mean", Aggregate::Mean), ("lowest", Aggregate::WorstCase), ("uncertainty-weighted", Aggregate::UncertaintyWeighted)];
@@ -79,7 +84,7 @@ fn combine(aggregate: Aggregate, scores: &[f64]) -> f64 {
 /// Gold rewards of the best of n = 1, 2, 4, ..., means over prompts.
 type Gold = Vec<f64>;
 
-/// What one seed gave with one share of noise.
+/// What one seed gave with one kind of reward models.
 #[derive(Debug, Clone)]
 struct Outcome {
     /// Chosen by each member alone.
@@ -98,7 +103,7 @@ fn findings(setting: &Setting, size: &Size, make: Make, combine: Combine, observ
     for seed in 0..setting.seeds as u64 {
         let answers = task.answers(size.completions, "reproduce/words/answers", seed)?;
         let apart = task.answers(SCALE, "reproduce/words/scale", seed)?;
-        let mut outcomes = Vec::new();
+        let mut outcomes = vec![constructed(size, seed, combine)];
         for noise in NOISE {
             let pairs = task.pairs(noise, seed);
             let mut scores = Vec::new();
@@ -113,6 +118,40 @@ fn findings(setting: &Setting, size: &Size, make: Make, combine: Combine, observ
         seeds.push(outcomes);
     }
     Ok(Findings { claims: claims(&seeds), figures: figures(&seeds[0]) })
+}
+
+/// Prompts, and numbers of an answer, of constructed reward models.
+const CONSTRUCTED: [usize; 2] = [40, 20];
+
+/// Of reward models whose errors are known: `R_m = x_0 + 3.6 max(u_m x − 1.5, 0) − 0.6 max(x_0 − 1, 0)` with gold `x_0`, `x` normal
+/// and `u_m` a random direction without `x_0`.
+fn constructed(size: &Size, seed: u64, combine: Combine) -> Outcome {
+    let mut rng = Seed::new(seed).stream("reproduce/constructed", &[]);
+    let [prompts, width] = CONSTRUCTED;
+    let directions: Vec<Vec<f64>> = (0..size.members)
+        .map(|_| {
+            let mut u: Vec<f64> = StandardNormal.sample_iter(&mut rng).take(width).collect();
+            u[0] = 0.0;
+            let norm = u.iter().map(|v| v * v).sum::<f64>().sqrt();
+            u.iter().map(|v| v / norm).collect()
+        })
+        .collect();
+    let mut answers = Vec::new();
+    let mut scores = vec![Vec::new(); size.members];
+    for _ in 0..prompts {
+        let drawn: Vec<Vec<f64>> = (0..size.completions)
+            .map(|_| StandardNormal.sample_iter(&mut rng).take(width).collect())
+            .collect();
+        for (scores, u) in scores.iter_mut().zip(&directions) {
+            let score = |x: &Vec<f64>| {
+                let along: f64 = x.iter().zip(u).map(|(x, u)| x * u).sum();
+                x[0] + 3.6 * (along - 1.5).max(0.0) - 0.6 * (x[0] - 1.0).max(0.0)
+            };
+            scores.push(drawn.iter().map(score).collect());
+        }
+        answers.push(Answers { sequences: Vec::new(), gold: drawn.iter().map(|x| x[0]).collect() });
+    }
+    outcome(&answers, &scores, size.most, combine)
 }
 
 /// A reward model from its own initial weights, which sees the pairs in an order of its own.
@@ -197,15 +236,20 @@ fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
     values.sum::<f64>() / count as f64
 }
 
-/// `seeds[seed][noise]`.
+/// `seeds[seed][models]`.
 fn claims(seeds: &[Vec<Outcome>]) -> Vec<Claim> {
     let mut claims = Vec::new();
-    for (i, noise) in NOISE.into_iter().enumerate() {
-        let with = format!("{} % of labels turned", 100.0 * noise);
+    for (i, models) in MODELS.into_iter().enumerate() {
         let mut claim = |quantity: &str, paper: &str, bound: Bound, of: &dyn Fn(&Outcome) -> f64| {
             let values: Vec<f64> = seeds.iter().map(|outcomes| of(&outcomes[i])).collect();
-            claims.push(Claim::mean(&format!("{quantity}, {with}"), paper, &values, bound));
+            claims.push(Claim::mean(&format!("{models}: {quantity}"), paper, &values, bound));
         };
+        claim(
+            "gold reward at the largest n by the mean score of five less that of a single completion",
+            "positive: what is optimised improves",
+            Bound::Above(0.0),
+            &|outcome| last(&outcome.together[MEAN]) - outcome.together[MEAN][0],
+        );
         claim(
             "gold reward of the best of n by a single model, its highest less that at the largest n",
             "positive: a single model is over-optimised",
@@ -231,7 +275,7 @@ fn claims(seeds: &[Vec<Outcome>]) -> Vec<Claim> {
                 },
             );
         }
-        if noise > 0.0 {
+        if i == NOISY {
             claim(
                 "gold reward by the mean score of five, its highest less that at the largest n",
                 "positive: the mean alone is still over-optimised with noise",
@@ -250,7 +294,7 @@ fn claims(seeds: &[Vec<Outcome>]) -> Vec<Claim> {
 }
 
 fn figures(outcomes: &[Outcome]) -> Vec<Figure> {
-    let figure = |(noise, outcome): (f64, &Outcome)| {
+    let figure = |(models, outcome): (&str, &Outcome)| {
         let curve = |name: &str, gold: &dyn Fn(usize) -> f64| {
             let sizes = (0..outcome.together[MEAN].len()).map(|i| (best_of_n::divergence(1 << i), gold(i)));
             Curve { name: name.to_owned(), points: sizes.collect() }
@@ -260,13 +304,13 @@ fn figures(outcomes: &[Outcome]) -> Vec<Figure> {
         })];
         curves.extend(WAYS.iter().zip(&outcome.together).map(|((name, _), gold)| curve(name, &|i| gold[i])));
         Figure {
-            title: format!("Gold reward of the best of n, {} % of labels turned (seed 0)", 100.0 * noise),
+            title: format!("Gold reward of the best of n, {models} (seed 0)"),
             x: "KL of choosing, nats".to_owned(),
             curves,
             limit: None,
         }
     };
-    NOISE.into_iter().zip(outcomes).map(figure).collect()
+    MODELS.into_iter().zip(outcomes).map(figure).collect()
 }
 
 #[cfg(test)]
@@ -275,34 +319,52 @@ mod tests {
     use crate::reproduce::corrupted::corrupted;
 
     const TINY: Size =
-        Size { width: 32, base_steps: 150, pairs: 512, epochs: 4, completions: 256, most: 128, members: 5 };
+        Size { width: 32, base_steps: 60, pairs: 256, epochs: 10, completions: 256, most: 128, members: 5 };
+
+    fn claim(claims: &[Claim], models: &str, part: &str) -> Claim {
+        let named = |claim: &&Claim| claim.claim.starts_with(models) && claim.claim.contains(part);
+        claims.iter().find(named).expect("a claim").clone()
+    }
 
     #[test]
-    fn claims_fail_with_scores_learned_upside_down_and_with_uncertainty_as_a_bonus() {
-        let cache = tempfile::tempdir().expect("a temporary folder");
-        let setting = Setting { seeds: 3, full: false, cache: cache.path().to_owned() };
-        let measured = |make: Make, combine: Combine| {
-            findings(&setting, &TINY, make, combine, &mut |_, _, _| ()).expect("runs").claims
-        };
-        let honest = || -> Result<Box<dyn Method>> { Ok(Box::new(Reward::new(RewardConfig::default())?)) };
-        let turned = || -> Result<Box<dyn Method>> {
-            Ok(corrupted(honest()?, |_, out| out.score.iter_mut().for_each(|slope| *slope = -*slope)))
-        };
+    fn claims_fail_with_uncertainty_as_a_bonus_and_the_highest_score() {
         let bonus = |aggregate: Aggregate, scores: &[f64]| match aggregate {
             Aggregate::UncertaintyWeighted => aggregate.of(scores, -LAMBDA, Variance::Population),
             Aggregate::WorstCase => scores.iter().copied().fold(f64::NEG_INFINITY, f64::max),
             Aggregate::Mean => combine(aggregate, scores),
         };
-        let claim = |claims: &[Claim], part: &str| {
-            claims.iter().find(|claim| claim.claim.contains(part)).expect("a claim").clone()
+        let measured = |combine: Combine| {
+            let seeds: Vec<Vec<Outcome>> =
+                (0..3).map(|seed| vec![constructed(&DEFAULT, seed, combine); MODELS.len()]).collect();
+            claims(&seeds)
         };
-        let real = measured(&honest, &combine);
-        let [upside_down, eager] = [measured(&turned, &combine), measured(&honest, &bonus)];
-        for part in ["by the lowest score of five less", "by the uncertainty-weighted score of five less"] {
-            assert!(claim(&real, part).holds, "{real:?}");
-            assert!(!claim(&eager, part).holds, "{eager:?}");
+        let (real, eager) = (measured(&combine), measured(&bonus));
+        for part in [
+            "by the lowest score of five less",
+            "by the uncertainty-weighted score of five less",
+            "that the gold reward by the lowest score loses",
+            "that the gold reward by the uncertainty-weighted score loses",
+        ] {
+            assert!(claim(&real, MODELS[0], part).holds, "{real:?}");
+            assert!(!claim(&eager, MODELS[0], part).holds, "{eager:?}");
         }
-        let lost = "that the gold reward by the lowest score loses";
-        assert!(claim(&real, lost).holds && !claim(&upside_down, lost).holds, "{upside_down:?}");
+    }
+
+    #[test]
+    fn claims_fail_with_scores_learned_upside_down() {
+        let cache = tempfile::tempdir().expect("a temporary folder");
+        let setting = Setting { seeds: 2, full: false, cache: cache.path().to_owned() };
+        let measured = |make: Make| {
+            findings(&setting, &TINY, make, &combine, &mut |_, _, _| ()).expect("runs").claims
+        };
+        let honest = || -> Result<Box<dyn Method>> { Ok(Box::new(Reward::new(RewardConfig::default())?)) };
+        let turned = || -> Result<Box<dyn Method>> {
+            Ok(corrupted(honest()?, |_, out| out.score.iter_mut().for_each(|slope| *slope = -*slope)))
+        };
+        let part = "less that of a single completion";
+        let (real, upside_down) =
+            (claim(&measured(&honest), MODELS[1], part), claim(&measured(&turned), MODELS[1], part));
+        assert!(real.measured > 0.3, "{real:?}");
+        assert!(!upside_down.holds && upside_down.measured < 0.0, "{upside_down:?}");
     }
 }

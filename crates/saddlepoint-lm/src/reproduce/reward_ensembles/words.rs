@@ -1,5 +1,5 @@
-//! A task of choosing words: after two topics a completion has eight words. A gold reward counts the words of the first topic, up to
-//! three, and takes one off for every word that is no answer to anything.
+//! A task of choosing words: a completion has eight. A gold reward counts the good ones, up to three, and takes one off for every stray
+//! one.
 //!
 //! The pairs that reward models learn from have none of those words, so that what a model says of them is up to its initial weights.
 //! The policy says them, once in seven words. That is a policy which has moved on from the data of its reward model, in small.
@@ -42,25 +42,28 @@ pub(super) struct Size {
 
 /// Ends a completion.
 const END: u32 = 0;
-const TOPICS: u32 = 4;
-/// Words of a topic.
-const OF_TOPIC: u32 = 4;
-/// Words that are no answer.
+/// Tokens of which a prompt has two.
+const ASKED: u32 = 4;
+/// Words that pairs have.
+const ORDINARY: u32 = 16;
+/// The good ones among them.
+const GOOD: u32 = 4;
+/// Words that no pair has.
 const STRAY: u32 = 16;
-const FIRST_TOPIC: u32 = 1;
-const FIRST_WORD: u32 = FIRST_TOPIC + TOPICS;
-const FIRST_STRAY: u32 = FIRST_WORD + TOPICS * OF_TOPIC;
+const FIRST_ASKED: u32 = 1;
+const FIRST_WORD: u32 = FIRST_ASKED + ASKED;
+const FIRST_STRAY: u32 = FIRST_WORD + ORDINARY;
 /// Words of a completion.
 const WORDS: usize = 8;
 /// Share of stray words in what the policy says.
 const SHARE: f64 = 0.15;
-/// Words of the topic that count.
+/// Good words that count.
 const ENOUGH: usize = 3;
 /// Most tokens of a pair.
 const PAIR: usize = 2 + 2 * (WORDS + 1);
 
-/// Two topics.
-pub(super) type Topics = [u32; 2];
+/// Two tokens, which change nothing about what is good.
+type Prompt = [u32; 2];
 
 /// The task with the policy.
 pub(super) struct Words {
@@ -77,18 +80,16 @@ pub(super) struct Answers {
 }
 
 /// The gold reward of a completion.
-pub(super) fn gold(topics: Topics, completion: &[u32]) -> f64 {
-    let on_topic = |word: &&u32| {
-        (FIRST_WORD..FIRST_STRAY).contains(*word) && (**word - FIRST_WORD) / OF_TOPIC == topics[0] - FIRST_TOPIC
-    };
+pub(super) fn gold(completion: &[u32]) -> f64 {
+    let good = completion.iter().filter(|word| (FIRST_WORD..FIRST_WORD + GOOD).contains(*word)).count();
     let stray = completion.iter().filter(|word| **word >= FIRST_STRAY).count();
-    completion.iter().filter(on_topic).count().min(ENOUGH) as f64 - stray as f64
+    good.min(ENOUGH) as f64 - stray as f64
 }
 
 /// Every prompt.
-pub(super) fn prompts() -> Vec<Topics> {
-    let topics = || FIRST_TOPIC..FIRST_WORD;
-    topics().flat_map(|a| topics().map(move |b| [a, b])).collect()
+fn prompts() -> Vec<Prompt> {
+    let asked = || FIRST_ASKED..FIRST_WORD;
+    asked().flat_map(|a| asked().map(move |b| [a, b])).collect()
 }
 
 fn word(share: f64, rng: &mut ChaCha8Rng) -> u32 {
@@ -116,15 +117,15 @@ impl Words {
         let mut flips = Seed::new(seed).stream("reproduce/words/flips", &[]);
         let prompts = prompts();
         let pair = |_| {
-            let topics = prompts[rng.random_range(0..prompts.len())];
+            let prompt = prompts[rng.random_range(0..prompts.len())];
             let [a, b]: [Vec<u32>; 2] =
                 std::array::from_fn(|_| (0..WORDS).map(|_| word(0.0, &mut rng)).collect());
-            let gap = gold(topics, &a) - gold(topics, &b);
+            let gap = gold(&a) - gold(&b);
             // The probability that the first is preferred.
             let first = rng.random::<f64>() < 1.0 + sigmoid_loss(gap, 0.0).1;
             let turned = flips.random::<f64>() < noise;
             let (chosen, rejected) = if first != turned { (a, b) } else { (b, a) };
-            let pair = Pair { prompt: topics.to_vec(), chosen, rejected };
+            let pair = Pair { prompt: prompt.to_vec(), chosen, rejected };
             Example::Compared(Compared::new(pair, Some(END), 0.0))
         };
         (0..self.size.pairs).map(pair).collect()
@@ -172,17 +173,17 @@ impl Words {
             ..GenerateConfig::default()
         };
         let prompts = prompts();
-        let asked: Vec<&[u32]> = prompts.iter().map(|topics| &topics[..]).collect();
+        let asked: Vec<&[u32]> = prompts.iter().map(|prompt| &prompt[..]).collect();
         let mut rng = Seed::new(seed).stream(stream, &[]);
         let drawn = Generator::new(&policy, config)?.draw(&asked, count, Seed::new(rng.random()))?;
         let mut answers: Vec<Answers> =
             prompts.iter().map(|_| Answers { sequences: Vec::new(), gold: Vec::new() }).collect();
         for sample in drawn {
-            let topics = prompts[sample.prompt];
+            let prompt = prompts[sample.prompt];
             let said: Vec<u32> = sample.ids.into_iter().filter(|&id| id != END).collect();
             let of = &mut answers[sample.prompt];
-            of.gold.push(gold(topics, &said));
-            of.sequences.push([&topics[..], &said].concat());
+            of.gold.push(gold(&said));
+            of.sequences.push([&prompt[..], &said].concat());
         }
         Ok(answers)
     }
@@ -200,20 +201,20 @@ pub(super) fn judge(policy: &mut Policy, answers: &Answers) -> Result<Vec<f64>> 
 /// Tokens and sequences of a pass.
 const ROOM: usize = 2048;
 
-/// The policy: it says every word as often as every other of its kind, whatever the topics.
+/// The policy: it says every word as often as every other of its kind.
 fn base(size: &Size) -> Base {
     let mut rng = Seed::new(0).stream("reproduce/words/corpus", &[]);
     let mut words = vec!["<|end|>".to_owned()];
-    words.extend((0..TOPICS).map(|topic| format!("t{topic}")));
-    words.extend((0..TOPICS * OF_TOPIC).map(|word| format!("w{}.{}", word / OF_TOPIC, word % OF_TOPIC)));
+    words.extend((0..ASKED).map(|asked| format!("a{asked}")));
+    words.extend((0..ORDINARY).map(|word| format!("w{word}")));
     words.extend((0..STRAY).map(|word| format!("s{word}")));
     let text = |ids: &[u32]| ids.iter().map(|&id| words[id as usize].as_str()).collect::<Vec<_>>().join(" ");
     let prompts = prompts();
     let mut corpus = String::new();
     for _ in 0..64 * size.base_steps {
-        let topics = prompts[rng.random_range(0..prompts.len())];
+        let prompt = prompts[rng.random_range(0..prompts.len())];
         let said: Vec<u32> = (0..WORDS).map(|_| word(SHARE, &mut rng)).collect();
-        corpus += &json!({ "prompt": text(&topics), "completion": format!(" {}", text(&said)) }).to_string();
+        corpus += &json!({ "prompt": text(&prompt), "completion": format!(" {}", text(&said)) }).to_string();
         corpus.push('\n');
     }
     let Size { width, base_steps, .. } = size;
@@ -236,15 +237,14 @@ mod tests {
 
     #[test]
     fn the_gold_reward_counts_what_is_said() {
-        let on = |topic: u32, word: u32| FIRST_WORD + (topic - FIRST_TOPIC) * OF_TOPIC + word;
-        let stray = FIRST_STRAY + 3;
+        let (good, plain, stray) = (FIRST_WORD, FIRST_WORD + GOOD, FIRST_STRAY);
         for (completion, value) in [
             (vec![], 0.0),
-            (vec![on(2, 0), on(3, 1), on(2, 3)], 2.0),
-            (vec![on(2, 0), on(2, 0), on(2, 1), on(2, 2), on(2, 3)], 3.0),
-            (vec![on(2, 0), stray, stray + 1], -1.0),
+            (vec![good, plain, good + 3], 2.0),
+            (vec![good, good, good + 1, good + 2, good + 3], 3.0),
+            (vec![good, stray, stray + 1], -1.0),
         ] {
-            assert!((gold([2, 3], &completion) - value).abs() < 1e-15, "{completion:?}");
+            assert!((gold(&completion) - value).abs() < 1e-15, "{completion:?}");
         }
         assert_eq!(prompts().len(), 16);
     }
