@@ -128,7 +128,10 @@ fn of_rewards(rewards: &[Vec<f64>], output: Output) -> Result<()> {
         metrics.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
     output.object(&json!({ "metrics": object, "samples": rewards.len() }))?;
     if !output.json() {
-        output.say(table(["", ">"], metrics.iter().map(|(name, value)| [(*name).to_owned(), number(*value)])))?;
+        output.say(table(
+            ["", ">"],
+            metrics.iter().map(|(name, value)| [(*name).to_owned(), number(*value)]),
+        ))?;
         output.say(format!("{} samples", rewards.len()))?;
     }
     Ok(())

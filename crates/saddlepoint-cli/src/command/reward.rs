@@ -94,7 +94,8 @@ fn best_of(names: &[&str], scores: &Scores, groups: &[Range<usize>], output: Out
     };
     let kept: Vec<&Range<usize>> = groups.iter().filter(whole).collect();
     let Some(smallest) = kept.iter().map(|group| group.len()).min() else {
-        let problem = "no prompt has completions that all rewards judge: there is nothing to choose from".to_owned();
+        let problem =
+            "no prompt has completions that all rewards judge: there is nothing to choose from".to_owned();
         return Err(Usage(problem).into());
     };
     if kept.len() < groups.len() {
@@ -118,7 +119,8 @@ fn best_of(names: &[&str], scores: &Scores, groups: &[Range<usize>], output: Out
         let named: Map<String, Value> =
             names.iter().zip(&each).map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
         let (reward, divergence) = (mean(&sums, n), best_of_n::divergence(n));
-        output.object(&json!({ "n": n, "divergence_bound": divergence, "reward": reward, "rewards": named }))?;
+        output
+            .object(&json!({ "n": n, "divergence_bound": divergence, "reward": reward, "rewards": named }))?;
         let shown: Vec<String> =
             names.iter().zip(&each).map(|(name, value)| format!("{name} {}", number(*value))).collect();
         rows.push([n.to_string(), number(divergence), shown.join("\n"), number(reward)]);

@@ -39,8 +39,7 @@ pub fn grpo(options: &Options) -> Result<Report> {
         let completions = drawing.draw(&policy, &[&prompt], Seed::new(seed))?;
         sampling.push(watch.seconds());
         let whole = 0..COMPLETIONS;
-        let rewarded =
-            Rewarded::new(std::slice::from_ref(&whole), &rewards);
+        let rewarded = Rewarded::new(std::slice::from_ref(&whole), &rewards);
         let advantages = method.advantages(&rewarded);
         let (examples, rewards) = (vec![0], rewards.clone());
         let round = Round { examples, completions, rewards, advantages, credit: Vec::new() };

@@ -85,7 +85,15 @@ impl Adapter {
             })
             .collect();
         let score = find(format!("base_model.model.{SCORE}"));
-        Self { r: config.r, scale: config.scale() as f32, params: vec![0.0; len], specs, layers, width, score }
+        Self {
+            r: config.r,
+            scale: config.scale() as f32,
+            params: vec![0.0; len],
+            specs,
+            layers,
+            width,
+            score,
+        }
     }
 
     pub(crate) fn group(&self, layer: usize, projection: Projection) -> &Group {

@@ -13,9 +13,9 @@ use super::decoder::{Decoder, Gradients, Prepared};
 use super::head::{Buffers, Head, Side};
 use super::kernel::{AttentionPlan, Cpu, Kernels, PACKED_BYTES, RowCotangent, RowState};
 use super::rope::RopeTable;
+use super::score;
 use super::weights::{Storage, Weights};
 use super::{Cotangent, Forest, LoraConfig, MemoryPlan, Row, Shape, Stats, TensorSpec, Want, WeightSource};
-use super::score;
 use crate::{Error, Result};
 
 /// What the policy is compared with.

@@ -42,7 +42,13 @@ impl Batch {
         let mut judged = Vec::new();
         for (i, (old_logp, advantage, credit)) in self.judged.iter().enumerate() {
             let reward = advantage.map(|a| f64::from(a > 0.0));
-            judged.push(Judged { old_logp, advantage: *advantage, credit: Some(credit), reward, group: i / 2 });
+            judged.push(Judged {
+                old_logp,
+                advantage: *advantage,
+                credit: Some(credit),
+                reward,
+                group: i / 2,
+            });
         }
         judged
     }
@@ -62,7 +68,18 @@ impl Batch {
         let (sequences, margins) =
             if scored { (&self.scored, &self.margins[..]) } else { (&self.sequences, &[][..]) };
         let (labels, stats) = (&self.labels, &self.stats);
-        View { sequences, labels, margins, contexts, stats, norm, beta, mismatched: MISMATCHED, samples, rollout }
+        View {
+            sequences,
+            labels,
+            margins,
+            contexts,
+            stats,
+            norm,
+            beta,
+            mismatched: MISMATCHED,
+            samples,
+            rollout,
+        }
     }
 }
 

@@ -107,7 +107,8 @@ fn readout(keys: Keys) -> Result<Readout> {
     if labels == 1 {
         Ok(Readout::Score)
     } else {
-        let why = format!("classifiers of sequences are supported with one label (reward models), got {labels}");
+        let why =
+            format!("classifiers of sequences are supported with one label (reward models), got {labels}");
         Err(keys.refuse("architectures", &why))
     }
 }

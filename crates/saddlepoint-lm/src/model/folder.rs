@@ -108,7 +108,14 @@ impl ModelFolder {
         }
         let text = Text::new(path, files, &Object::new(), shape.vocab)?;
         add_ids(&mut config, &text);
-        Ok(Self { shape, path: path.to_owned(), config, text, weights: Weights::None(Unwritten), lacks_score: false })
+        Ok(Self {
+            shape,
+            path: path.to_owned(),
+            config,
+            text,
+            weights: Weights::None(Unwritten),
+            lacks_score: false,
+        })
     }
 
     fn open_folder(path: &Path) -> Result<Self> {

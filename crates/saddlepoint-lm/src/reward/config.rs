@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::aggregate::Aggregation;
 use super::{
-    Reward, Rewards, accuracy, code, exact, http, length, model, overlong, pattern, program, repetition, schema,
-    task, think,
+    Reward, Rewards, accuracy, code, exact, http, length, model, overlong, pattern, program, repetition,
+    schema, task, think,
 };
 use crate::{Error, Result};
 

@@ -78,7 +78,8 @@ pub(super) fn read_weights(
 fn fill(policy: &mut Policy, source: &dyn WeightSource) -> Result<()> {
     let readout = policy.shape().readout;
     let trainable = policy.trainable();
-    public(trainable.tensors, readout).try_for_each(|spec| source.read(spec, &mut trainable.params[spec.range()]))
+    public(trainable.tensors, readout)
+        .try_for_each(|spec| source.read(spec, &mut trainable.params[spec.range()]))
 }
 
 /// Fills `folder` with everything but the weights.
@@ -101,7 +102,11 @@ pub(super) fn write_state(
     if policy.shape().readout == Readout::Both {
         let trainable = policy.trainable();
         let values = trainable.tensors.last().filter(|spec| spec.name.ends_with(SCORE));
-        write_tensors(&folder.join(VALUES), values.map_or(&[], std::slice::from_ref), &[("", trainable.params)])?;
+        write_tensors(
+            &folder.join(VALUES),
+            values.map_or(&[], std::slice::from_ref),
+            &[("", trainable.params)],
+        )?;
     }
     if let Some(round) = &state.round {
         let round = serde_json::to_vec(round).expect("finite numbers are JSON");

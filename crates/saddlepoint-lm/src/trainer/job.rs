@@ -507,12 +507,7 @@ fn parse(path: &Path) -> Result<Value> {
 }
 
 /// `pad` is the token that does not count as the last of a sequence.
-fn examples(
-    recipe: &Recipe,
-    codec: &Codec,
-    input: Input,
-    pad: Option<u32>,
-) -> Result<(Part, Option<Part>)> {
+fn examples(recipe: &Recipe, codec: &Codec, input: Input, pad: Option<u32>) -> Result<(Part, Option<Part>)> {
     let data = &recipe.data;
     let seed = Seed::new(recipe.train.seed);
     if let Some(generate) = &data.generate {

@@ -5,8 +5,13 @@ use saddlepoint_lm::model::ModelFolder;
 
 use crate::engine_golden::{folder, policy};
 
-const WANT: Want =
-    Want { entropy: true, ref_logp: true, divergence: Some(Divergence::ReverseKl), temperature: None, score: false };
+const WANT: Want = Want {
+    entropy: true,
+    ref_logp: true,
+    divergence: Some(Divergence::ReverseKl),
+    temperature: None,
+    score: false,
+};
 
 /// Different cotangents for different rows.
 fn cotangent(rows: usize) -> Cotangent {

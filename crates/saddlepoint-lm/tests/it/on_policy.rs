@@ -214,7 +214,8 @@ fn values_are_continued_and_not_published() {
             if !lora.is_empty() {
                 quiet(&load(place, "base.toml", &[]), true);
                 let text = fs::read_to_string(place.join("run.toml")).expect("text");
-                fs::write(place.join("run.toml"), text.replace("recipe = \"base.toml\"", lora)).expect("written");
+                fs::write(place.join("run.toml"), text.replace("recipe = \"base.toml\"", lora))
+                    .expect("written");
             }
         };
         adapt(whole.path());
@@ -226,7 +227,10 @@ fn values_are_continued_and_not_published() {
         let values = SafeTensors::open(&run.join("checkpoint-5/value_head.safetensors")).expect("values");
         assert_eq!(values.names().count(), 1);
         for line in lines(run.join("metrics.jsonl")).iter().filter(|line| line.get("loss").is_some()) {
-            assert!(number(line, "loss/value_avg") >= 0.0 && number(line, "val/clipfrac_avg") <= 1.0, "{line}");
+            assert!(
+                number(line, "loss/value_avg") >= 0.0 && number(line, "val/clipfrac_avg") <= 1.0,
+                "{line}"
+            );
             assert_eq!(line.get("returns/mean").is_some(), line.get("reward").is_some(), "{line}");
         }
 

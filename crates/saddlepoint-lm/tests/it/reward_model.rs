@@ -33,7 +33,8 @@ fn scores_and_gradients_are_those_of_transformers() {
         let name = format!("reward/{name}");
         let golden = golden(&name);
         let (model, mut policy) = open(&folder(&name).join("model"));
-        let sequences: Vec<Vec<u32>> = golden["sequences"].as_array().expect("a list").iter().map(ids).collect();
+        let sequences: Vec<Vec<u32>> =
+            golden["sequences"].as_array().expect("a list").iter().map(ids).collect();
         let expected = numbers(&golden["scores"]);
         let read: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
         let got = scores(&mut policy, &read, model.scoring_pad(), 512).expect("scores");
@@ -69,8 +70,7 @@ fn scores_and_gradients_are_those_of_transformers() {
                 values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt()
             };
             let size = norm(&mut want.iter().copied());
-            let error =
-                norm(&mut want.iter().zip(&trainable.grads[spec.range()]).map(|(a, b)| a - b));
+            let error = norm(&mut want.iter().zip(&trainable.grads[spec.range()]).map(|(a, b)| a - b));
             assert!(size > 0.0 && error <= 1e-4 * size, "{name} {}: {error:.2e} of {size:.2e}", spec.name);
         }
     }
@@ -194,7 +194,10 @@ fn a_reward_model_is_trained_continued_read_by_others_and_used_as_a_reward() {
     // Without its scale a member cannot be compared; with an end too far away a case fails.
     fs::remove_file(place.path().join("other/model/score_scale.json")).expect("it was there");
     let told = rewards(place.path(), &table(paths)).expect_err("refused").to_string();
-    assert!(told.contains("reward.reward_funcs[0].normalize: ") && told.contains("has no score_scale.json"), "{told}");
+    assert!(
+        told.contains("reward.reward_funcs[0].normalize: ") && told.contains("has no score_scale.json"),
+        "{told}"
+    );
     let short = rewards(place.path(), &table("path = \"rm/model\", max_length = 5")).expect("rewards");
     let told = short.score(cases.to_vec(), &[]).expect_err("too long").to_string();
     assert!(told.contains("have 10 tokens, the reward model reads 1 to 5"), "{told}");

@@ -188,7 +188,8 @@ impl<'a> Generator<'a> {
     pub fn new(policy: &'a Policy, config: GenerateConfig) -> Result<Self> {
         config.check()?;
         if !policy.shape().readout.vocabulary() {
-            let problem = "is a reward model: it has no distribution over tokens to draw from; give a language model";
+            let problem =
+                "is a reward model: it has no distribution over tokens to draw from; give a language model";
             return Err(Error::Config { key: "model".to_owned(), problem: problem.to_owned() });
         }
         let copies = Copies::new(policy.decoder().weights, policy.shape(), config.weights);

@@ -38,15 +38,8 @@ pub(super) const REPRODUCTION: Reproduction = Reproduction {
     run,
 };
 
-const DEFAULT: Size = Size {
-    width: 32,
-    base_steps: 300,
-    pairs: 256,
-    epochs: 20,
-    completions: 2048,
-    most: 1024,
-    members: 5,
-};
+const DEFAULT: Size =
+    Size { width: 32, base_steps: 300, pairs: 256, epochs: 20, completions: 2048, most: 1024, members: 5 };
 const FULL: Size = Size { width: 64, base_steps: 600, pairs: 1024, completions: 8192, most: 4096, ..DEFAULT };
 
 fn run(setting: &Setting, observer: Observer) -> Result<Findings> {
@@ -60,8 +53,11 @@ const NOISE: [f64; 2] = [0.0, 0.25];
 const MODELS: [&str; 3] = ["constructed models", "trained models", "trained models, 25 % of labels turned"];
 const NOISY: usize = 2;
 /// The ways in which five scores become one.
-const WAYS: [(&str, Aggregate); 3] =
-    [("mean", Aggregate::Mean), ("lowest", Aggregate::WorstCase), ("uncertainty-weighted", Aggregate::UncertaintyWeighted)];
+const WAYS: [(&str, Aggregate); 3] = [
+    ("mean", Aggregate::Mean),
+    ("lowest", Aggregate::WorstCase),
+    ("uncertainty-weighted", Aggregate::UncertaintyWeighted),
+];
 const MEAN: usize = 0;
 /// The paper's λ for best of n.
 const LAMBDA: f64 = 0.5;
@@ -95,7 +91,13 @@ struct Outcome {
     fewer: [Gold; 2],
 }
 
-fn findings(setting: &Setting, size: &Size, make: Make, combine: Combine, observer: Observer) -> Result<Findings> {
+fn findings(
+    setting: &Setting,
+    size: &Size,
+    make: Make,
+    combine: Combine,
+    observer: Observer,
+) -> Result<Findings> {
     let task = Words::open(&setting.cache, size, observer)?;
     let all = (setting.seeds * NOISE.len() * size.members) as u64;
     let mut done = 0;
@@ -266,7 +268,10 @@ fn claims(seeds: &[Vec<Outcome>]) -> Vec<Claim> {
         }
         for way in [1, 2] {
             claim(
-                &format!("share of its rise that the gold reward by the {} score loses at the largest n", WAYS[way].0),
+                &format!(
+                    "share of its rise that the gold reward by the {} score loses at the largest n",
+                    WAYS[way].0
+                ),
                 "none: over-optimisation is gone",
                 Bound::Below(0.05),
                 &|outcome| {
@@ -299,9 +304,8 @@ fn figures(outcomes: &[Outcome]) -> Vec<Figure> {
             let sizes = (0..outcome.together[MEAN].len()).map(|i| (best_of_n::divergence(1 << i), gold(i)));
             Curve { name: name.to_owned(), points: sizes.collect() }
         };
-        let mut curves = vec![curve("a single model, on average", &|i| {
-            mean(outcome.single.iter().map(|gold| gold[i]))
-        })];
+        let mut curves =
+            vec![curve("a single model, on average", &|i| mean(outcome.single.iter().map(|gold| gold[i])))];
         curves.extend(WAYS.iter().zip(&outcome.together).map(|((name, _), gold)| curve(name, &|i| gold[i])));
         Figure {
             title: format!("Gold reward of the best of n, {models} (seed 0)"),
@@ -354,9 +358,8 @@ mod tests {
     fn claims_fail_with_scores_learned_upside_down() {
         let cache = tempfile::tempdir().expect("a temporary folder");
         let setting = Setting { seeds: 2, full: false, cache: cache.path().to_owned() };
-        let measured = |make: Make| {
-            findings(&setting, &TINY, make, &combine, &mut |_, _, _| ()).expect("runs").claims
-        };
+        let measured =
+            |make: Make| findings(&setting, &TINY, make, &combine, &mut |_, _, _| ()).expect("runs").claims;
         let honest = || -> Result<Box<dyn Method>> { Ok(Box::new(Reward::new(RewardConfig::default())?)) };
         let turned = || -> Result<Box<dyn Method>> {
             Ok(corrupted(honest()?, |_, out| out.score.iter_mut().for_each(|slope| *slope = -*slope)))

@@ -88,7 +88,8 @@ impl RewardModel {
     /// # Errors
     /// A setting is outside its range, a folder is no reward model, or one has no scale although its scores are to be normalised.
     pub fn new(mut config: RewardModelConfig) -> Result<Self> {
-        let refused = |key: &str, problem: &str| Error::Config { key: key.to_owned(), problem: problem.to_owned() };
+        let refused =
+            |key: &str, problem: &str| Error::Config { key: key.to_owned(), problem: problem.to_owned() };
         if config.path.is_some() == !config.paths.is_empty() {
             return Err(refused("path", "give the folder of a model as `path`, or several as `paths`"));
         }
@@ -143,8 +144,7 @@ mod tests {
     fn bad_settings_are_refused() {
         let told = |config| RewardModel::new(config).expect_err("refused").to_string();
         let default = RewardModelConfig::default;
-        let both =
-            RewardModelConfig { path: Some("a".into()), paths: vec!["b".into()], ..default() };
+        let both = RewardModelConfig { path: Some("a".into()), paths: vec!["b".into()], ..default() };
         for config in [default(), both] {
             assert_eq!(told(config), "path: give the folder of a model as `path`, or several as `paths`");
         }

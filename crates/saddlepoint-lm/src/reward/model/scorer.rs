@@ -51,7 +51,9 @@ impl Scorer {
             (ModelFolder::open(path)?, None)
         };
         if folder.shape.readout != Readout::Score {
-            return Err(refused("is a language model and no reward model: train one with method.name = \"reward\""));
+            return Err(refused(
+                "is a language model and no reward model: train one with method.name = \"reward\"",
+            ));
         }
         let codec = codec(&folder)?;
         let (turn, scale) = (Turn::of(&codec), ScoreScale::read(path)?);
@@ -216,7 +218,8 @@ impl Turn {
         let render = |messages: &[Message], prompt: bool| {
             template.render(messages, &Message::new(), prompt).ok().map(|rendered| rendered.text)
         };
-        let (before, prompt) = (render(std::slice::from_ref(&asked), false)?, render(std::slice::from_ref(&asked), true)?);
+        let (before, prompt) =
+            (render(std::slice::from_ref(&asked), false)?, render(std::slice::from_ref(&asked), true)?);
         let whole = render(&[asked, said], false)?;
         let opening = prompt.strip_prefix(&before).filter(|opening| !opening.is_empty())?;
         let closing = whole.strip_prefix(&prompt)?.strip_prefix('!')?;
