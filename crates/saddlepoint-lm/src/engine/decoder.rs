@@ -79,13 +79,11 @@ impl<'a> Decoder<'a> {
     /// The weights of the score `[d]`, if there is one.
     pub(crate) fn score(self) -> Option<Cow<'a, [f32]>> {
         let place = self.score_place()?;
-        Some(match self.adapter {
-            Some(adapter) => adapter.params[place].into(),
-            None => {
-                let mut wide = Vec::new();
-                self.weights.matrix(&place, &mut wide).to_vec().into()
-            }
-        })
+        if let Some(adapter) = self.adapter {
+            return Some(adapter.params[place].into());
+        }
+        let mut wide = Vec::new();
+        Some(self.weights.matrix(&place, &mut wide).to_vec().into())
     }
 
     /// Runs all layers; returns which input slot of the arena holds the result, a row for each token that is read.

@@ -283,15 +283,13 @@ impl Policy {
             return None;
         }
         let Self { follower, adapter, reference, weights, .. } = self;
-        match (follower, adapter) {
-            (Some(follower), Some(adapter)) => Some((&mut follower.params, &adapter.params)),
-            _ => {
-                let reference = reference.as_mut()?.trainable().0;
-                // Of a score, which comes last, a reference has no copy.
-                let policy = &weights.trainable().0[..reference.len()];
-                Some((reference, policy))
-            }
+        if let (Some(follower), Some(adapter)) = (follower, adapter) {
+            return Some((&mut follower.params, &adapter.params));
         }
+        let reference = reference.as_mut()?.trainable().0;
+        // Of a score, which comes last, a reference has no copy.
+        let policy = &weights.trainable().0[..reference.len()];
+        Some((reference, policy))
     }
 
     /// Reads the adapter.

@@ -27,15 +27,17 @@ pub(crate) fn backward(
 
 #[cfg(test)]
 mod tests {
+    use saddlepoint_core::test::assert_close;
+
     use super::*;
 
     #[test]
     fn the_derivatives_are_those_of_a_product() {
         let (hidden, weights) = ([1.0, 2.0, -1.0, 0.5], [3.0, -2.0]);
-        assert_eq!(forward(&hidden, &weights), [-1.0, -4.0]);
+        assert_close!(forward(&hidden, &weights), [-1.0, -4.0], rtol = 1e-15);
         let (mut dhidden, mut dweights) = ([1.0; 4], [10.0, 0.0]);
         backward(&hidden, &weights, &[2.0, -1.0], &mut dhidden, &mut dweights);
-        assert_eq!(dhidden, [7.0, -3.0, -2.0, 3.0]);
-        assert_eq!(dweights, [10.0 + 2.0 + 1.0, 4.0 - 0.5]);
+        assert_close!(dhidden.map(f64::from), [7.0, -3.0, -2.0, 3.0], rtol = 1e-7);
+        assert_close!(dweights.map(f64::from), [10.0 + 2.0 + 1.0, 4.0 - 0.5], rtol = 1e-7);
     }
 }

@@ -116,7 +116,7 @@ fn batch() -> Batch {
     let samples = drawn.chunks(SAMPLES).map(group).collect();
     let scored = sequences.iter().map(|rows| rows.end - 1..rows.end).collect();
     let margins = (0..SEQUENCES / 2).map(|i| 0.2 * i as f64).collect();
-    Batch { samples, sequences, labels, scored, margins, contexts, judged, stats }
+    Batch { sequences, labels, scored, margins, contexts, samples, judged, stats }
 }
 
 fn norm(sequences: &[Range<usize>], labels: &[bool]) -> Norm {

@@ -261,16 +261,16 @@ mod tests {
         let rewards = token_rewards(0.65, &LOG_RATIOS, 0.01);
         assert_close!(rewards, [-0.002, -0.002, 0.005, 0.649], rtol = 1e-12);
         let got = advantages(&rewards, &VALUES, 1.0, 0.95);
-        assert_close!(got, [0.401848875, 0.3724725, 0.34155, 0.249], rtol = 1e-12);
+        assert_close!(got, [0.401_848_875, 0.372_472_5, 0.34155, 0.249], rtol = 1e-12);
         let returns: Vec<f64> = got.iter().zip(VALUES).map(|(a, v)| a + v).collect();
-        assert_close!(returns, [0.601848875, 0.6224725, 0.64155, 0.649], rtol = 1e-12);
+        assert_close!(returns, [0.601_848_875, 0.622_472_5, 0.64155, 0.649], rtol = 1e-12);
         let sum = |of: &dyn Fn(f64) -> f64| LOG_RATIOS.iter().map(|&l| of(l)).sum::<f64>();
         let kl = [
             sum(&|l| Estimator::K2.value(l, 0.0)),
             sum(&|l| Estimator::K3.value(-l, 0.0)),
             sum(&|l| Estimator::K3.value(l, 0.0)),
         ];
-        assert_close!(kl, [0.17, 0.154507094109, 0.191020194892], rtol = 1e-11);
+        assert_close!(kl, [0.17, 0.154_507_094_109, 0.191_020_194_892], rtol = 1e-11);
         assert!(sum(&|l| Estimator::K1.value(l, 0.0)).abs() < 1e-15);
     }
 

@@ -132,7 +132,7 @@ mod tests {
         let plain = RewardConfig::default();
         let pulled = RewardConfig { score_l2_reg: 0.001, ..RewardConfig::default() };
         let values = [&plain, &pulled].map(|config| pair_loss([1.3, 0.4], 0.0, config).0);
-        assert_close!(values, [0.341153874732, 0.342078874732], rtol = 1e-11);
+        assert_close!(values, [0.341_153_874_732, 0.342_078_874_732], rtol = 1e-11);
         let asked = pair_loss([1.3, 0.4], 0.9, &plain).0;
         assert_close!([asked], [2.0_f64.ln()], rtol = 1e-14);
     }
@@ -156,7 +156,11 @@ mod tests {
             }
             found.extend([right, h]);
         }
-        assert_close!(found, [0.615529289315, 0.470614919734, 0.726287063411, 0.975865460313], rtol = 1e-9);
+        assert_close!(
+            found,
+            [0.615_529_289_315, 0.470_614_919_734, 0.726_287_063_411, 0.975_865_460_313],
+            rtol = 1e-9
+        );
     }
 
     #[test]

@@ -72,10 +72,18 @@ mod tests {
         let of = |values: &[f64]| -> Vec<f64> {
             (1..=6).map(|n| expected(&SCORES, values, n).expect("enough")).collect()
         };
-        assert_close!(of(&GOLD), [0.05, -0.04, -0.395, -0.866666666667, -1.41666666667, -2.0], rtol = 1e-11);
-        assert_close!(of(&SCORES), [0.633333333333, 1.48, 1.91, 2.18, 2.36666666667, 2.5], rtol = 1e-11);
+        assert_close!(
+            of(&GOLD),
+            [0.05, -0.04, -0.395, -0.866_666_666_667, -1.416_666_666_67, -2.0],
+            rtol = 1e-11
+        );
+        assert_close!(
+            of(&SCORES),
+            [0.633_333_333_333, 1.48, 1.91, 2.18, 2.366_666_666_67, 2.5],
+            rtol = 1e-11
+        );
         assert_close!(weights(6, 3)[2..], [0.05, 0.15, 0.3, 0.5], rtol = 1e-14);
-        let two = [0.0666666666667, 0.133333333333, 0.2, 0.266666666667, 0.333333333333];
+        let two = [0.066_666_666_666_7, 0.133_333_333_333, 0.2, 0.266_666_666_667, 0.333_333_333_333];
         assert_close!(weights(6, 2)[1..], two, rtol = 1e-11);
         assert_eq!((expected(&SCORES, &GOLD, 7), expected(&SCORES, &GOLD, 0)), (None, None));
     }
@@ -83,7 +91,7 @@ mod tests {
     #[test]
     fn the_divergence_of_choosing() {
         let values = [1, 2, 16, 12_500].map(divergence);
-        assert_close!(values, [0.0, 0.19314718056, 1.83508872224, 8.43356392329], rtol = 1e-11);
+        assert_close!(values, [0.0, 0.193_147_180_56, 1.835_088_722_24, 8.433_563_923_29], rtol = 1e-11);
         assert!((1..100).all(|n| divergence(n + 1) > divergence(n)));
     }
 

@@ -411,7 +411,9 @@ mod tests {
         let (tokens, rows) = bound(&examples, 3);
         assert_eq!((tokens, rows), (forest.len(), 6));
         let mut norm = Norm::default();
-        examples.iter().for_each(|example| example.count(&mut norm));
+        for example in &examples {
+            example.count(&mut norm);
+        }
         assert_eq!(norm, Norm { tokens: 0, sequences: 6, pairs: 3, desirable: 0 });
     }
 

@@ -595,16 +595,15 @@ fn split(all: &Part, fraction: f64, seed: Seed) -> Result<(Part, Option<Part>)> 
     let mut groups: Vec<Vec<usize>> = Vec::new();
     let mut known = BTreeMap::new();
     for (i, example) in all.examples.iter().enumerate() {
-        match example {
-            Example::Supervised(_) => groups.push(vec![i]),
-            _ => {
-                let group = *known.entry(example.prompt()).or_insert(groups.len());
-                if group == groups.len() {
-                    groups.push(Vec::new());
-                }
-                groups[group].push(i);
-            }
+        if let Example::Supervised(_) = example {
+            groups.push(vec![i]);
+            continue;
         }
+        let group = *known.entry(example.prompt()).or_insert(groups.len());
+        if group == groups.len() {
+            groups.push(Vec::new());
+        }
+        groups[group].push(i);
     }
     let wanted = (fraction * all.len() as f64).ceil() as usize;
     let mut held = vec![false; all.len()];

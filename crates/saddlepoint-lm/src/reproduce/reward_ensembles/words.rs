@@ -124,7 +124,7 @@ impl Words {
             // The probability that the first is preferred.
             let first = rng.random::<f64>() < 1.0 + sigmoid_loss(gap, 0.0).1;
             let turned = flips.random::<f64>() < noise;
-            let (chosen, rejected) = if first != turned { (a, b) } else { (b, a) };
+            let (chosen, rejected) = if first == turned { (b, a) } else { (a, b) };
             let pair = Pair { prompt: prompt.to_vec(), chosen, rejected };
             Example::Compared(Compared::new(pair, Some(END), 0.0))
         };

@@ -68,6 +68,7 @@ mod tests {
     use proptest::prelude::*;
     use saddlepoint_core::test::assert_close;
 
+    use super::Variance::{Population, Sample};
     use super::*;
 
     /// Five members, four answers.
@@ -89,7 +90,6 @@ mod tests {
             answers(|scores| aggregate.of(scores, coefficient, variance))
         };
         let uwo = |coefficient, variance| of(Aggregate::UncertaintyWeighted, coefficient, variance);
-        use Variance::{Population, Sample};
         for (got, expected) in [
             (of(Aggregate::Mean, 9.0, Population), [1.08, -0.1, 0.8, 0.5]),
             (of(Aggregate::WorstCase, 9.0, Population), [0.7, -0.3, 0.2, -1.0]),

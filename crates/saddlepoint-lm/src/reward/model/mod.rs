@@ -90,7 +90,7 @@ impl RewardModel {
     pub fn new(mut config: RewardModelConfig) -> Result<Self> {
         let refused =
             |key: &str, problem: &str| Error::Config { key: key.to_owned(), problem: problem.to_owned() };
-        if config.path.is_some() == !config.paths.is_empty() {
+        if config.path.is_some() != config.paths.is_empty() {
             return Err(refused("path", "give the folder of a model as `path`, or several as `paths`"));
         }
         let coefficient = config.uncertainty_coefficient;

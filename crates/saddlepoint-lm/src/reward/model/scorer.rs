@@ -74,18 +74,15 @@ impl Scorer {
     fn ids(&self, case: &Case, max_length: usize) -> Result<Vec<u32>> {
         let turn = self.turn.as_ref().filter(|turn| case.prompt.ends_with(&turn.opening));
         let said = format!("{}{}", case.prompt, case.completion);
-        let ids = match turn {
-            Some(turn) => {
-                let closing = if case.finished { &turn.closing[..] } else { "" };
-                self.codec.tokenizer.encode(&format!("{said}{closing}"))?
+        let ids = if let Some(turn) = turn {
+            let closing = if case.finished { &turn.closing[..] } else { "" };
+            self.codec.tokenizer.encode(&format!("{said}{closing}"))?
+        } else {
+            let mut ids = self.codec.tokenizer.encode_document(&said)?;
+            if case.finished {
+                self.codec.end(&mut ids);
             }
-            None => {
-                let mut ids = self.codec.tokenizer.encode_document(&said)?;
-                if case.finished {
-                    self.codec.end(&mut ids);
-                }
-                ids
-            }
+            ids
         };
         let most = max_length.min(self.folder.shape.context);
         if ids.is_empty() || ids.len() > most {
