@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
-use saddlepoint_lm::engine::TensorSpec;
+use saddlepoint_lm::engine::{Readout, TensorSpec};
 use saddlepoint_lm::model::{self, Dtype, ModelFolder, adapter};
 use serde_json::{Value, json};
 
@@ -40,7 +40,13 @@ enum Format {
 impl Arguments {
     pub(crate) fn run(self, output: Output) -> Result<Verdict> {
         let (base, adapter) = self.parts()?;
-        let folder = ModelFolder::open(&base)?;
+        let mut folder = ModelFolder::open(&base)?;
+        if let Some(path) = &adapter
+            && adapter::purpose(path)?.readout == Readout::Score
+        {
+            folder.set_readout(Readout::Score)?;
+        }
+        let folder = folder;
         let specs = folder.shape.tensors();
         for name in folder.source().unused(&specs) {
             note(format!("{}: tensor {name} is not used by this architecture", base.display()))?;
@@ -52,6 +58,11 @@ impl Arguments {
         };
         let merged = adapter.map(|path| Merged::open(&path, &folder)).transpose()?;
         let read = |spec: &TensorSpec, out: &mut [f32]| {
+            if let Some(merged) = &merged
+                && merged.replaces(spec, out)?
+            {
+                return Ok(());
+            }
             folder.source().read(spec, out)?;
             merged.as_ref().map_or(Ok(()), |merged| merged.add(spec, out))
         };
@@ -113,6 +124,14 @@ impl Merged {
         let adapter = adapter::read(path, &base.shape)?;
         let specs = adapter.config.tensors(&base.shape);
         Ok(Merged { adapter, specs })
+    }
+
+    /// Reads a tensor that the adapter has whole, the weights of a score; whether it has.
+    fn replaces(&self, spec: &TensorSpec, weights: &mut [f32]) -> saddlepoint_lm::Result<bool> {
+        let name = format!("base_model.model.{}", spec.name);
+        let Some(own) = self.specs.iter().find(|own| own.name == name) else { return Ok(false) };
+        self.adapter.source().read(own, weights)?;
+        Ok(true)
     }
 
     /// Adds the low-rank update of the matrix `spec`, if there is one.

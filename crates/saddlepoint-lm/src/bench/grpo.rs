@@ -39,10 +39,10 @@ pub fn grpo(options: &Options) -> Result<Report> {
         let completions = drawing.draw(&policy, &[&prompt], Seed::new(seed))?;
         sampling.push(watch.seconds());
         let whole = 0..COMPLETIONS;
-        let rewarded =
-            Rewarded { groups: std::slice::from_ref(&whole), rewards: &rewards, normalized: false, kl: None };
+        let rewarded = Rewarded::new(std::slice::from_ref(&whole), &rewards);
         let advantages = method.advantages(&rewarded);
-        let round = Round { examples: vec![0], completions, rewards: rewards.clone(), advantages };
+        let (examples, rewards) = (vec![0], rewards.clone());
+        let round = Round { examples, completions, rewards, advantages, credit: Vec::new() };
         policy.zero_grads();
         let pass = round.pass(0..COMPLETIONS, |_| &prompt);
         let stats = policy.forward(&pass.forest, method.want())?;

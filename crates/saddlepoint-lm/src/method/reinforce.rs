@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn baselines_in_closed_form() {
         let rewards = [Some(1.0), Some(0.0), Some(0.0), Some(0.0)];
-        let rewarded = Rewarded { groups: &[0..2, 2..4], rewards: &rewards, normalized: false, kl: None };
+        let rewarded = Rewarded::new(&[0..2, 2..4], &rewards);
         for (baseline, expected) in [
             (Baseline::None, [1.0, 0.0, 0.0, 0.0]),
             (Baseline::Batch, [0.75, -0.25, -0.25, -0.25]),

@@ -116,6 +116,13 @@ impl Recipe {
             return Err(refused("train.gradient_accumulation_steps", problem));
         }
         let held_out = self.data.has_eval();
+        if self.tether.is_some() && !method.readout().vocabulary() {
+            let problem = format!(
+                "has no use: `{}` makes a reward model, which has no distribution to hold; remove it",
+                method.meta().name
+            );
+            return Err(refused("tether", problem));
+        }
         if self.tether.is_some() && !held_out {
             let problem = "is measured on held-out prompts: set data.eval_path or data.eval_fraction";
             return Err(refused("tether", problem));

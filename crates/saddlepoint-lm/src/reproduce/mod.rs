@@ -16,6 +16,7 @@ mod lion;
 mod longpo;
 mod preferences;
 mod reviews;
+mod reward_ensembles;
 mod tdpo;
 mod two_digits;
 
@@ -33,6 +34,7 @@ pub const LIST: &[&Reproduction] = &[
     &implicit_reward::REPRODUCTION,
     &lion::REPRODUCTION,
     &longpo::REPRODUCTION,
+    &reward_ensembles::REPRODUCTION,
     &tdpo::REPRODUCTION,
 ];
 

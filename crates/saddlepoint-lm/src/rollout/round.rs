@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Completion;
 use crate::engine::Forest;
-use crate::method::Judged;
+use crate::method::{Credit, Judged};
 
 /// Everything that was sampled by the same weights. Completions of a prompt follow each other, and all prompts have as many.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -21,6 +21,9 @@ pub struct Round {
     pub rewards: Vec<Option<f64>>,
     /// What each is worth in the loss; `None` where nothing is to be learned from it. Empty until they are judged.
     pub advantages: Vec<Option<f64>>,
+    /// What its tokens are worth in the loss, if the method learns values; otherwise empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub credit: Vec<Option<Credit>>,
 }
 
 /// A part of a round, ready for the policy.
@@ -87,6 +90,7 @@ impl Round {
             pass.judged.push(Judged {
                 old_logp: &completion.logps,
                 advantage: self.advantages.get(i).copied().flatten(),
+                credit: self.credit.get(i).and_then(Option::as_ref),
                 reward: self.rewards.get(i).copied().flatten(),
                 group,
             });
@@ -134,6 +138,7 @@ mod tests {
             ],
             rewards: vec![Some(1.0), None, Some(0.0), Some(1.0)],
             advantages: vec![Some(0.0), None, Some(-0.5), Some(0.5)],
+            credit: Vec::new(),
         }
     }
 

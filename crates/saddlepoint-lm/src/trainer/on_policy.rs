@@ -12,8 +12,8 @@ use super::sampling::MAX_BATCH;
 use super::setup::Run;
 use super::steps::{Learned, finite};
 use super::{Event, Observer};
-use crate::engine::{Cotangent, Policy, Stats, Want};
-use crate::method::{Norm, Rewarded, Sums, View};
+use crate::engine::{Cotangent, Policy, Readout, Stats, Want};
+use crate::method::{Credit, Norm, Rewarded, Sums, View};
 use crate::reward::aggregate::Aggregation;
 use crate::reward::{Case, Rewards, Scores};
 use crate::rollout::filter::chosen;
@@ -144,17 +144,29 @@ fn sample(run: &mut Run, plan: &Plan, observer: Observer) -> Result<(Round, Mean
         run.recorder.event("reward_failed", &data)?;
     }
 
-    let kl = job.kl_in_reward(run, &round)?;
+    let Traces { log_ratios, values } = job.traces(run, &round)?;
+    let kl: Option<Vec<f64>> =
+        log_ratios.as_ref().map(|all| all.iter().map(|tokens| tokens.iter().sum()).collect());
     if let Some(kl) = &kl {
         let tokens: usize = round.completions.iter().map(|completion| completion.ids.len()).sum();
         means.push(("kl".to_owned(), kl.iter().sum::<f64>() / tokens as f64));
     }
-    let mut advantages = job.method.advantages(&Rewarded {
-        groups: &round.groups(),
-        rewards: &scores.signals,
+    let groups = round.groups();
+    let rewarded = Rewarded {
         normalized: job.rewards().aggregation() == Aggregation::NormalizeThenSum,
         kl: kl.as_deref(),
-    });
+        log_ratios: log_ratios.as_deref(),
+        values: &values,
+        ..Rewarded::new(&groups, &scores.signals)
+    };
+    let credit = job.method.credit(&rewarded);
+    let mut advantages: Vec<Option<f64>> = if job.method.readout() == Readout::Both {
+        means.extend(of_values(&credit));
+        credit.iter().map(|credit| credit.as_ref().map(Credit::mean)).collect()
+    } else {
+        job.method.advantages(&rewarded)
+    };
+    round.credit = credit;
     if job.rollout().mask_truncated_completions {
         let cut = || round.completions.iter().map(|completion| !completion.finished);
         advantages.iter_mut().zip(cut()).filter(|(_, cut)| *cut).for_each(|(advantage, _)| *advantage = None);
@@ -166,6 +178,27 @@ fn sample(run: &mut Run, plan: &Plan, observer: Observer) -> Result<(Round, Mean
         run.recorder.sample(&line)?;
     }
     Ok((round, means))
+}
+
+/// Means of what was expected and what came, a token.
+fn of_values(credit: &[Option<Credit>]) -> Means {
+    let mean = |name: &str, of: fn(&Credit) -> &Vec<f64>| {
+        let all: Vec<f64> = credit.iter().flatten().flat_map(of).copied().collect();
+        (!all.is_empty()).then(|| (name.to_owned(), all.iter().sum::<f64>() / all.len() as f64))
+    };
+    [mean("values/mean", |credit| &credit.values), mean("returns/mean", |credit| &credit.returns)]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// What the policy that sampled a round and its reference say of it, token by token.
+#[derive(Debug, Default)]
+struct Traces {
+    /// `ln π(y_t|..) − ln π₀(y_t|..)`, nats, if the method takes it from rewards and no tether is in its place.
+    log_ratios: Option<Vec<Vec<f64>>>,
+    /// Values of what the tokens follow, if the method learns them.
+    values: Vec<Vec<f64>>,
 }
 
 /// The completions of a round with what they are worth, and metrics of all that were sampled for it.
@@ -300,24 +333,30 @@ impl Job {
         means
     }
 
-    /// `ln π(y|x) − ln π₀(y|x)` of each completion, nats, if the method takes it from rewards and no tether is in its place.
-    fn kl_in_reward(&self, run: &mut Run, round: &Round) -> Result<Option<Vec<f64>>> {
+    /// What is asked about a round before it is learned from.
+    fn traces(&self, run: &mut Run, round: &Round) -> Result<Traces> {
         let needs = self.method.on_policy().filter(|needs| needs.kl_in_reward && run.tether.is_none());
-        if needs.is_none() {
-            return Ok(None);
+        let (ref_logp, score) = (needs.is_some(), self.method.readout() == Readout::Both);
+        let mut traces = Traces { log_ratios: ref_logp.then(Vec::new), values: Vec::new() };
+        if !(ref_logp || score) {
+            return Ok(traces);
         }
-        let want = Want { ref_logp: true, temperature: self.rollout().tempered(), ..Want::default() };
-        let mut kl = Vec::with_capacity(round.completions.len());
+        let want = Want { ref_logp, score, temperature: self.rollout().tempered(), ..Want::default() };
         let size = self.recipe.train.per_device_train_batch_size;
         for part in divided(&(0..round.completions.len()), size) {
             let pass = round.pass(part, |example| self.train.examples[example].prompt());
             let stats = run.policy.evaluate(&pass.forest, want)?;
-            kl.extend(pass.sequences.iter().zip(&pass.judged).map(|(rows, judged)| {
-                let of_reference = &stats.ref_logp[rows.clone()];
-                judged.old_logp.iter().zip(of_reference).map(|(p, q)| p - q).sum::<f64>()
-            }));
+            for (rows, judged) in pass.sequences.iter().zip(&pass.judged) {
+                if let Some(log_ratios) = &mut traces.log_ratios {
+                    let of_reference = &stats.ref_logp[rows.clone()];
+                    log_ratios.push(judged.old_logp.iter().zip(of_reference).map(|(p, q)| p - q).collect());
+                }
+                if score {
+                    traces.values.push(stats.score[rows.clone()].to_vec());
+                }
+            }
         }
-        Ok(Some(kl))
+        Ok(traces)
     }
 
     /// Metrics of rewards and lengths of one completion of each prompt, by the same random numbers whenever it is asked.
@@ -343,7 +382,9 @@ impl Job {
         let round = Round { examples, completions, ..Round::default() };
         let pass = round.pass(0..count.min(size), |example| self.train.examples[example].prompt());
         policy.zero_grads();
-        let stats = policy.forward(&pass.forest, Want::default())?;
-        policy.backward(&Cotangent { logp: vec![1.0; stats.logp.len()], ..Cotangent::default() })
+        let score = self.method.readout() == Readout::Both;
+        let stats = policy.forward(&pass.forest, Want { score, ..Want::default() })?;
+        let [logp, score] = [stats.logp.len(), stats.score.len()].map(|rows| vec![1.0; rows]);
+        policy.backward(&Cotangent { logp, score, ..Cotangent::default() })
     }
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use saddlepoint_lm::method::MethodConfig;
+use saddlepoint_lm::model::SafeTensors;
 use saddlepoint_lm::trainer::Summary;
 use serde_json::Value;
 
@@ -88,8 +89,13 @@ fn number(line: &Value, name: &str) -> f64 {
 /// are those that it sampled with.
 #[test]
 fn success_rises() {
-    let methods =
-        ["name = \"grpo\"", "name = \"rloo\"\nbeta = 0.0", "name = \"reinforce\"", "name = \"disco\""];
+    let methods = [
+        "name = \"grpo\"",
+        "name = \"rloo\"\nbeta = 0.0",
+        "name = \"reinforce\"",
+        "name = \"disco\"",
+        "name = \"ppo\"",
+    ];
     let first = place(methods[0]);
     for method in methods {
         let place = if method == methods[0] { None } else { Some(beside(first.path(), method)) };
@@ -187,6 +193,58 @@ fn a_run_continues_exactly_in_the_middle_of_a_round() {
     assert_eq!(steps, [1, 5, 9], "a round is judged once");
     let later: Vec<f64> = metrics.iter().filter_map(|line| line["clip_ratio/region_mean"].as_f64()).collect();
     assert_eq!(later.len(), 11);
+}
+
+/// What values are learned beside the policy is continued too, and is no part of the model.
+#[test]
+fn values_are_continued_and_not_published() {
+    let sets = [
+        "train.max_steps=5",
+        "train.save_steps=1",
+        "train.per_device_train_batch_size=8",
+        "rollout.steps_per_generation=2",
+        "rollout.num_iterations=2",
+        "data.generate.eval_samples=8",
+        "data.generate.samples=20",
+    ];
+    for lora in ["", "path = \"base/model\"\nlora = { r = 4 }"] {
+        let method = "name = \"ppo\"\nvf_coef = 0.5";
+        let whole = place(method);
+        let adapt = |place: &Path| {
+            if !lora.is_empty() {
+                quiet(&load(place, "base.toml", &[]), true);
+                let text = fs::read_to_string(place.join("run.toml")).expect("text");
+                fs::write(place.join("run.toml"), text.replace("recipe = \"base.toml\"", lora))
+                    .expect("written");
+            }
+        };
+        adapt(whole.path());
+        quiet(&load(whole.path(), "run.toml", &sets), false);
+        let run = whole.path().join("run");
+        let file = if lora.is_empty() { "model.safetensors" } else { "adapter_model.safetensors" };
+        let published = SafeTensors::open(&run.join("model").join(file)).expect("weights");
+        assert!(published.names().all(|name| !name.contains("score")));
+        let values = SafeTensors::open(&run.join("checkpoint-5/value_head.safetensors")).expect("values");
+        assert_eq!(values.names().count(), 1);
+        for line in lines(run.join("metrics.jsonl")).iter().filter(|line| line.get("loss").is_some()) {
+            assert!(
+                number(line, "loss/value_avg") >= 0.0 && number(line, "val/clipfrac_avg") <= 1.0,
+                "{line}"
+            );
+            assert_eq!(line.get("returns/mean").is_some(), line.get("reward").is_some(), "{line}");
+        }
+
+        let broken = beside(whole.path(), method);
+        adapt(broken.path());
+        let recipe = load(broken.path(), "run.toml", &sets);
+        let mut stop = 4;
+        while until(&recipe, stop).is_none() {
+            stop += 1;
+            assert!(stop < 60, "it gets on");
+        }
+        let bytes = |run: &Path| fs::read(run.join("model").join(file)).expect("weights");
+        assert!(bytes(&run) == bytes(&broken.path().join("run")), "the weights differ");
+    }
 }
 
 /// Completions without a reward and those that were cut are counted, and nothing is learned from them.

@@ -184,9 +184,14 @@ impl<'a> Generator<'a> {
     /// Prepares the weights in the type asked for.
     ///
     /// # Errors
-    /// A setting is outside its range; the message names it.
+    /// A setting is outside its range, which the message names; or the policy is a reward model.
     pub fn new(policy: &'a Policy, config: GenerateConfig) -> Result<Self> {
         config.check()?;
+        if !policy.shape().readout.vocabulary() {
+            let problem =
+                "is a reward model: it has no distribution over tokens to draw from; give a language model";
+            return Err(Error::Config { key: "model".to_owned(), problem: problem.to_owned() });
+        }
         let copies = Copies::new(policy.decoder().weights, policy.shape(), config.weights);
         Ok(Self { policy, config, copies })
     }
