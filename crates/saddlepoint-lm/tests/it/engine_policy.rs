@@ -153,6 +153,7 @@ fn completions_are_trained_with_the_log_probabilities_of_sampling() {
             completions,
             rewards: vec![None; count],
             advantages: vec![None; count],
+            ..Round::default()
         };
         let want = Want { temperature: config.tempered(), ..Want::default() };
         let (mut worst, mut tokens) = (0.0_f64, 0);

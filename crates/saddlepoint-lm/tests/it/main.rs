@@ -17,6 +17,7 @@ mod model_gguf;
 mod model_safetensors;
 mod model_smollm2;
 mod on_policy;
+mod rollout_server;
 mod run_invariance;
 mod trainer;
 mod trainer_long;
