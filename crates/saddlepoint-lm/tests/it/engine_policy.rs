@@ -163,7 +163,7 @@ fn completions_are_trained_with_the_log_probabilities_of_sampling() {
             completions,
             rewards: vec![None; count],
             advantages: vec![None; count],
-            credit: Vec::new(),
+            ..Round::default()
         };
         let want = Want { temperature: config.tempered(), ..Want::default() };
         let (mut worst, mut tokens) = (0.0_f64, 0);

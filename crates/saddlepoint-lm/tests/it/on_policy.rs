@@ -50,7 +50,7 @@ sample_prompts = 8
 max_completion_length = 4
 "#;
 
-fn place(method: &str) -> tempfile::TempDir {
+pub(crate) fn place(method: &str) -> tempfile::TempDir {
     let place = tempfile::tempdir().expect("a temporary folder");
     fs::write(place.path().join("base.toml"), BASE).expect("written");
     fs::write(place.path().join("run.toml"), REWARDED.replace("METHOD", method)).expect("written");
@@ -373,4 +373,52 @@ fn every_method_on_rewards_is_refused_without_them_and_no_other_takes_them() {
             );
         }
     }
+}
+
+/// Sampled by 8-bit weights the model learns as well, the ratios are those of the policy to what sampled, and a run that stops
+/// within a round goes on exactly.
+#[test]
+fn narrower_weights_sample_and_are_corrected_for() {
+    let method = "name = \"grpo\"";
+    let whole = place(method);
+    let sets = [
+        "train.max_steps=100",
+        "data.generate.samples=800",
+        "data.generate.eval_samples=400",
+        "rollout.weights=\"int8\"",
+    ];
+    let summary = quiet(&load(whole.path(), "run.toml", &sets), false);
+    let [before, after] = held_out(&summary, "reward");
+    assert!(after > before + 0.15, "from {before} to {after}");
+    let ratio =
+        |line: &Value, name: &str| number(line, &format!("sampling/importance_sampling_ratio/{name}"));
+    let apart = |line: &Value| number(line, "sampling/sampling_logp_difference/max");
+    let metrics = lines(whole.path().join("run/metrics.jsonl"));
+    let steps: Vec<&Value> = metrics.iter().filter(|line| line.get("loss").is_some()).collect();
+    assert!(steps.iter().map(|line| apart(line)).fold(0.0, f64::max) > 1e-4, "another distribution");
+    for line in steps {
+        assert!((ratio(line, "mean") - 1.0).abs() < 0.05, "{line}");
+        assert!(ratio(line, "min") >= (-apart(line)).exp() - 1e-9, "{line}");
+        assert!(ratio(line, "max") <= apart(line).exp() + 1e-9, "{line}");
+        let clipped = number(line, "clip_ratio/region_mean");
+        assert!(clipped < 1e-12, "the ratio of the surrogate is that of the policy to itself: {line}");
+    }
+
+    let again = [
+        "train.max_steps=6",
+        "train.save_steps=1",
+        "train.output_dir=again",
+        "rollout.weights=\"int8\"",
+        "rollout.steps_per_generation=3",
+        "rollout.importance_sampling_mode=\"sequence_mask\"",
+    ];
+    quiet(&load(whole.path(), "run.toml", &again), false);
+    let broken = beside(whole.path(), method);
+    let recipe = load(broken.path(), "run.toml", &again);
+    let mut stop = 4;
+    while until(&recipe, stop).is_none() {
+        stop += 1;
+        assert!(stop < 60, "it gets on");
+    }
+    assert!(weights(&whole.path().join("again")) == weights(&broken.path().join("again")));
 }

@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 use rand_chacha::ChaCha8Rng;
 use saddlepoint_core::seed::Seed;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use self::cache::{Prefix, Sequence};
 use self::sampler::Sampler;
@@ -23,7 +25,8 @@ use super::{LoraConfig, Policy, Shape};
 use crate::{Error, Result};
 
 /// The type in which sampling reads the weights, for the prompts as for what follows them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Weights {
     /// As the policy holds them.
     #[default]
@@ -179,6 +182,11 @@ impl<'a> Generator<'a> {
     /// Bytes that the keys and values of this many tokens of a prompt or a sample take.
     pub(crate) fn cache_bytes(shape: &Shape, tokens: usize) -> u64 {
         Sequence::bytes(shape, tokens)
+    }
+
+    /// Bytes of the copies of weights of this type.
+    pub(crate) fn copies_bytes(shape: &Shape, weights: Weights) -> u64 {
+        Copies::bytes(shape, weights)
     }
 
     /// Prepares the weights in the type asked for.
