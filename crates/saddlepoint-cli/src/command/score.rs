@@ -12,9 +12,7 @@ use crate::loaded::{ModelArguments, Opened};
 use crate::output::{Output, number, table};
 use crate::scoring;
 
-/// Log-probabilities of every token of the completions in a data file, in nats
-///
-/// Of a reward model, the reward of every completion.
+/// Log-probabilities in nats of every token of completions, or rewards by a reward model
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example: saddle score --model runs/pairs/model --data test.jsonl --reference models/smollm2 \

@@ -126,7 +126,7 @@ fn refuse_unsupported(keys: Keys, readout: Readout) -> Result<()> {
         return Err(keys.refuse("peft_type", "only LORA is supported"));
     }
     if keys.text("task_type")?.is_some_and(|named| named != task(readout)) {
-        let why = format!("only {} is supported on this model", task(readout));
+        let why = format!("only {} is supported", task(readout));
         return Err(keys.refuse("task_type", &why));
     }
     // PEFT adds both names of heads for classifiers of sequences.

@@ -18,6 +18,8 @@ def old_core(folder):
     return names["masked_mean"], names["masked_whiten"]
 
 
+# It divides integers, which gives the default type.
+torch.set_default_dtype(torch.float64)
 masked_mean, masked_whiten = old_core(sys.argv[1])
 DEFAULT = {"kl_coef": 0.05, "cliprange": 0.2, "vf_coef": 0.1, "cliprange_value": 0.2, "gamma": 1.0, "lam": 0.95}
 

@@ -212,7 +212,9 @@ fn values_are_continued_and_not_published() {
         let whole = place(method);
         let adapt = |place: &Path| {
             if !lora.is_empty() {
-                quiet(&load(place, "base.toml", &[]), true);
+                if !place.join("base/summary.json").is_file() {
+                    quiet(&load(place, "base.toml", &[]), false);
+                }
                 let text = fs::read_to_string(place.join("run.toml")).expect("text");
                 fs::write(place.join("run.toml"), text.replace("recipe = \"base.toml\"", lora))
                     .expect("written");

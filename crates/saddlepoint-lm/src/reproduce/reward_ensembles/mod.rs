@@ -346,7 +346,6 @@ mod tests {
         for part in [
             "by the lowest score of five less",
             "by the uncertainty-weighted score of five less",
-            "that the gold reward by the lowest score loses",
             "that the gold reward by the uncertainty-weighted score loses",
         ] {
             assert!(claim(&real, MODELS[0], part).holds, "{real:?}");
