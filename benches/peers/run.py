@@ -54,7 +54,8 @@ def comparisons(names: list[str], gguf: Path | None) -> list[Comparison]:
             Comparison("dpo", ["dpo"], ["trl_dpo.py"], speedup=3.0, aim=4.5, memory=0.4, same_tokens=False),
         ],
         "grpo": [
-            Comparison("grpo", ["grpo"], ["trl_grpo.py"], speedup=2.2, memory=0.4),
+            Comparison("grpo f32", ["grpo", "--weights", "f32"], ["trl_grpo.py"], speedup=2.2, memory=0.4),
+            Comparison("grpo int8", ["grpo", "--weights", "int8"], ["trl_grpo.py"], speedup=4.0, aim=6.0, memory=0.4),
         ],
         # The three goals are multiples of what transformers does in float32.
         "generate": [

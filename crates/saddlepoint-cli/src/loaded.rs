@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use saddlepoint_lm::data::Codec;
-use saddlepoint_lm::engine::{self, Policy, Reference, Setup, Storage};
-use saddlepoint_lm::model::{ModelFolder, adapter};
+use saddlepoint_lm::engine::{self, Policy, Readout, Reference, Setup, Storage};
+use saddlepoint_lm::model::{ModelFolder, Scored, adapter};
 use saddlepoint_lm::trainer::{codec, comparable};
 
 use crate::output::note;
@@ -50,7 +50,12 @@ pub(crate) struct Opened {
 
 impl ModelArguments {
     pub(crate) fn open(&self) -> Result<Opened> {
-        let folder = ModelFolder::open(&self.model)?;
+        let mut folder = ModelFolder::open(&self.model)?;
+        if let Some(path) = &self.adapter
+            && adapter::purpose(path)?.readout == Readout::Score
+        {
+            folder.set_readout(Readout::Score)?;
+        }
         let codec = codec(&folder)?;
         let adapter = self.adapter.as_ref().map(|path| adapter::read(path, &folder.shape)).transpose()?;
         Ok(Opened { folder, codec, adapter })
@@ -58,6 +63,11 @@ impl ModelArguments {
 }
 
 impl Opened {
+    /// Whether it scores sequences and has no distribution over tokens.
+    pub(crate) fn is_reward_model(&self) -> bool {
+        !self.folder.shape.readout.vocabulary()
+    }
+
     /// The policy with its weights, for passes of at most `room.0` tokens and `room.1` predictions.
     ///
     /// With a `reference` divergences from that model can be asked for.
@@ -82,7 +92,12 @@ impl Opened {
             max_rows: room.1,
         };
         let mut policy = Policy::new(self.folder.shape.clone(), setup)?;
-        policy.load(self.folder.source())?;
+        if self.folder.lacks_score() {
+            // The adapter brings the weights of its own.
+            policy.load(&Scored { model: &self.folder, score: vec![0.0; self.folder.shape.hidden] })?;
+        } else {
+            policy.load(self.folder.source())?;
+        }
         if let Some(from) = from.filter(|from| !off(from)) {
             policy.load_reference(&from.shape, from.source())?;
         }

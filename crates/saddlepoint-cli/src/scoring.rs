@@ -6,6 +6,7 @@ use anyhow::Result;
 use saddlepoint_core::progress::Progress;
 use saddlepoint_lm::data::{Body, PrepareConfig, PrepareReport, Text, TrainOn, prepare, read_records};
 use saddlepoint_lm::engine::{Forest, Stats, Want};
+use saddlepoint_lm::reward::model::scores;
 
 use crate::exit::Usage;
 use crate::loaded::Opened;
@@ -144,6 +145,21 @@ pub(crate) fn score(
     }
     bar.finish();
     Ok(())
+}
+
+/// What a reward model says of every completion, sample by sample.
+pub(crate) fn rewards(opened: &Opened, samples: &[Sample]) -> Result<Vec<Vec<f64>>> {
+    let longest = samples.iter().map(Sample::longest).max().unwrap_or(0);
+    let room = longest.max(PASS);
+    let mut policy = opened.policy(None, (room, room))?;
+    let pad = opened.folder.scoring_pad();
+    let whole = |sample: &Sample| -> Vec<Vec<u32>> {
+        sample.completions.iter().map(|completion| [&sample.prompt[..], completion].concat()).collect()
+    };
+    let sequences: Vec<Vec<u32>> = samples.iter().flat_map(whole).collect();
+    let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
+    let mut scores = scores(&mut policy, &sequences, pad, room)?.into_iter();
+    Ok(samples.iter().map(|sample| scores.by_ref().take(sample.completions.len()).collect()).collect())
 }
 
 /// Neighbouring samples that go through the model together.

@@ -55,6 +55,12 @@ pub enum Error {
         /// What happened and what to do.
         problem: String,
     },
+    /// A server that samples does not.
+    #[error("rollout.server: {problem}")]
+    Server {
+        /// What happened and what to do.
+        problem: String,
+    },
     /// The run plumbing failed: a file could not be read or written, or a setting is wrong.
     #[error(transparent)]
     Core(#[from] saddlepoint_core::Error),

@@ -7,6 +7,7 @@ pub mod bench;
 pub mod data;
 pub mod engine;
 mod error;
+mod http;
 pub mod method;
 pub mod model;
 pub mod recipe;

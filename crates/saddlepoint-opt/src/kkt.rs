@@ -110,25 +110,37 @@ pub(crate) fn residuals<P: Constrained + ?Sized>(
     x: &[f64],
     multipliers: &[f64],
 ) -> (Kkt, Vec<f64>) {
-    let constraints = problem.constraints();
     let mut reduced = vec![0.0; x.len()];
     problem.grad(x, &mut reduced);
-    let scale = (largest(&reduced).max(largest(multipliers)) / 100.0).max(1.0);
+    let steepest = largest(&reduced);
     problem.vjp(x, multipliers, &mut reduced);
-    let mut c = vec![0.0; constraints.len()];
+    let mut c = vec![0.0; problem.constraints().len()];
     problem.residuals(x, &mut c);
-    let excess: Vec<f64> = constraints.iter().zip(&c).map(|(of, &c)| of.excess(c)).collect();
-    let complementarity = constraints.iter().zip(&c).zip(multipliers).map(|((of, c), &multiplier)| {
+    (measured(problem, x, multipliers, steepest, &c, &reduced), reduced)
+}
+
+/// The residuals from what was evaluated at `x`: the largest element of `∇f`, the constraint functions, and the gradient of the
+/// Lagrangian.
+pub(crate) fn measured<P: Constrained + ?Sized>(
+    problem: &P,
+    x: &[f64],
+    multipliers: &[f64],
+    steepest: f64,
+    c: &[f64],
+    reduced: &[f64],
+) -> Kkt {
+    let constraints = problem.constraints();
+    let excess: Vec<f64> = constraints.iter().zip(c).map(|(of, &c)| of.excess(c)).collect();
+    let complementarity = constraints.iter().zip(c).zip(multipliers).map(|((of, c), &multiplier)| {
         let slack = if multiplier > 0.0 { of.upper - c } else { c - of.lower };
         if multiplier.is_nan() { multiplier } else { multiplier.abs().min(slack.abs()) }
     });
-    let kkt = Kkt {
-        stationarity: stationarity(problem, x, &reduced),
+    Kkt {
+        stationarity: stationarity(problem, x, reduced),
         feasibility: largest(&[largest(&excess), problem.simple().distance(x)]),
         complementarity: largest(&complementarity.collect::<Vec<_>>()),
-        scale,
-    };
-    (kkt, reduced)
+        scale: (steepest.max(largest(multipliers)) / 100.0).max(1.0),
+    }
 }
 
 /// `|x − prox_h(x − g)|∞`.

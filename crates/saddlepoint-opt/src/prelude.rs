@@ -7,6 +7,6 @@ pub use crate::problem::{
     minimize,
 };
 pub use crate::solver::{
-    AugmentedLagrangian, Control, DualAscent, Flow, Iterate, ProjectedGradient, ProximalGradient,
-    SketchedNewton, Solver, Stop,
+    AugmentedLagrangian, Control, DualAscent, Flow, InteriorPoint, Iterate, ProjectedGradient,
+    ProximalGradient, SketchedNewton, Solver, Stop,
 };

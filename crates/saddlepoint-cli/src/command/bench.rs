@@ -18,7 +18,7 @@ pub(crate) struct Arguments {
     /// Repetitions, after one that is not counted
     #[arg(long, value_name = "N", default_value_t = 5)]
     runs: usize,
-    /// Precision of the weights of `generate`
+    /// Precision of the weights with which `generate` and `grpo` sample
     #[arg(long, value_enum, value_name = "TYPE", default_value = "f32")]
     weights: Weights,
 }

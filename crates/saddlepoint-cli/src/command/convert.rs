@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 use saddlepoint_lm::data::Tokenizer;
-use saddlepoint_lm::engine::{TensorSpec, WeightSource};
+use saddlepoint_lm::engine::{Readout, TensorSpec, WeightSource};
 use saddlepoint_lm::model::{self, Dtype, ModelFolder, Soup, adapter};
 use serde_json::{Value, json};
 
@@ -55,12 +55,6 @@ impl Arguments {
         }
         let folder = &whole[0].folder;
         let specs = folder.shape.tensors();
-        for whole in &whole {
-            for name in whole.unused(&specs) {
-                let path = whole.folder.path().display();
-                note(format!("{path}: tensor {name} is not used by this architecture"))?;
-            }
-        }
         check_tokenizers(&whole)?;
         let dtype = match self.dtype {
             Format::F32 => Dtype::F32,
@@ -73,6 +67,12 @@ impl Arguments {
             .map(|(whole, &share)| (&whole.folder, whole as &dyn WeightSource, share));
         let soup = Soup::with(blend.collect())?;
         let cosine = soup.check_related(&specs)?;
+        for whole in &whole {
+            for name in whole.unused(&specs) {
+                let path = whole.folder.path().display();
+                note(format!("{path}: tensor {name} is not used by this architecture"))?;
+            }
+        }
         let read = |spec: &TensorSpec, out: &mut [f32]| match &whole[..] {
             [alone] => alone.read(spec, out),
             _ => soup.read(spec, out),
@@ -162,7 +162,12 @@ struct Whole {
 
 impl Whole {
     fn open((base, adapter): (PathBuf, Option<PathBuf>)) -> Result<Self> {
-        let folder = ModelFolder::open(&base)?;
+        let mut folder = ModelFolder::open(&base)?;
+        if let Some(path) = &adapter
+            && adapter::purpose(path)?.readout == Readout::Score
+        {
+            folder.set_readout(Readout::Score)?;
+        }
         let merged = adapter.map(|path| Merged::open(&path, &folder)).transpose()?;
         Ok(Self { folder, merged })
     }
@@ -170,6 +175,11 @@ impl Whole {
 
 impl WeightSource for Whole {
     fn read(&self, spec: &TensorSpec, out: &mut [f32]) -> saddlepoint_lm::Result<()> {
+        if let Some(merged) = &self.merged
+            && merged.replaces(spec, out)?
+        {
+            return Ok(());
+        }
         self.folder.source().read(spec, out)?;
         self.merged.as_ref().map_or(Ok(()), |merged| merged.add(spec, out))
     }
@@ -190,6 +200,14 @@ impl Merged {
         let adapter = adapter::read(path, &base.shape)?;
         let specs = adapter.config.tensors(&base.shape);
         Ok(Merged { adapter, specs })
+    }
+
+    /// Reads a tensor that the adapter has whole, the weights of a score; whether it has.
+    fn replaces(&self, spec: &TensorSpec, weights: &mut [f32]) -> saddlepoint_lm::Result<bool> {
+        let name = format!("base_model.model.{}", spec.name);
+        let Some(own) = self.specs.iter().find(|own| own.name == name) else { return Ok(false) };
+        self.adapter.source().read(own, weights)?;
+        Ok(true)
     }
 
     /// Adds the low-rank update of the matrix `spec`, if there is one.

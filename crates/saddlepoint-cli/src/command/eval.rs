@@ -18,7 +18,7 @@ use crate::scoring;
 ///
 /// With a recipe: the method's metrics on its held-out examples, before training and, if the run is complete, after.
 /// With --model and --data: loss, perplexity and accuracy of texts and completions, or how often the chosen completion
-/// of a pair is the more probable one.
+/// of a pair is the more probable one; of a reward model, how often it has the higher reward.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example: saddle eval --model runs/pairs/model --data test.jsonl\nExample: saddle eval \
@@ -74,6 +74,9 @@ fn of_recipe(recipe: &Recipe, output: Output) -> Result<()> {
 fn of_data(model: &ModelArguments, data: &Path, output: Output) -> Result<()> {
     let opened = model.open()?;
     let samples = scoring::samples(&opened, data)?;
+    if opened.is_reward_model() {
+        return of_rewards(&scoring::rewards(&opened, &samples)?, output);
+    }
     let (mut tokens, mut right, mut logp) = (0, 0, 0.0);
     let (mut pairs, mut preferred, mut margin) = (0, 0, 0.0);
     scoring::score(&opened, None, Want::default(), &samples, |_, scored| {
@@ -107,6 +110,29 @@ fn of_data(model: &ModelArguments, data: &Path, output: Output) -> Result<()> {
         let rows = metrics.iter().map(|(name, value)| [(*name).to_owned(), number(*value)]);
         output.say(table(["", ">"], rows))?;
         output.say(format!("{} samples, {tokens} tokens", samples.len()))?;
+    }
+    Ok(())
+}
+
+/// Means of what a reward model says of samples: of one completion each, or of the chosen and the rejected one.
+fn of_rewards(rewards: &[Vec<f64>], output: Output) -> Result<()> {
+    let all: Vec<f64> = rewards.concat();
+    let mut metrics = vec![("mean_reward", all.iter().sum::<f64>() / all.len() as f64)];
+    let pairs: Vec<[f64; 2]> = rewards.iter().filter_map(|rewards| rewards[..].try_into().ok()).collect();
+    if !pairs.is_empty() {
+        let mean = |of: &dyn Fn(&[f64; 2]) -> f64| pairs.iter().map(of).sum::<f64>() / pairs.len() as f64;
+        metrics.push(("accuracy", mean(&|[chosen, rejected]| f64::from(chosen > rejected))));
+        metrics.push(("margin", mean(&|[chosen, rejected]| chosen - rejected)));
+    }
+    let object: Map<String, Value> =
+        metrics.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+    output.object(&json!({ "metrics": object, "samples": rewards.len() }))?;
+    if !output.json() {
+        output.say(table(
+            ["", ">"],
+            metrics.iter().map(|(name, value)| [(*name).to_owned(), number(*value)]),
+        ))?;
+        output.say(format!("{} samples", rewards.len()))?;
     }
     Ok(())
 }

@@ -8,11 +8,13 @@ use saddlepoint_lm::engine::{Divergence, Want};
 use serde::Serialize;
 
 use crate::exit::Verdict;
-use crate::loaded::ModelArguments;
+use crate::loaded::{ModelArguments, Opened};
 use crate::output::{Output, number, table};
 use crate::scoring;
 
 /// Log-probabilities of every token of the completions in a data file, in nats
+///
+/// Of a reward model, the reward of every completion.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example: saddle score --model runs/pairs/model --data test.jsonl --reference models/smollm2 \
@@ -45,10 +47,21 @@ struct Line {
     divergence: Option<Vec<f64>>,
 }
 
+#[derive(Serialize)]
+struct RewardLine {
+    index: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    part: Option<&'static str>,
+    reward: f64,
+}
+
 impl Arguments {
     pub(crate) fn run(self, output: Output) -> Result<Verdict> {
         let opened = self.model.open()?;
         let samples = scoring::samples(&opened, &self.data)?;
+        if opened.is_reward_model() {
+            return rewards(&opened, &samples, output);
+        }
         let divergence = self.reference.is_some().then_some(self.divergence);
         let want = Want { divergence, ..Want::default() };
         let mut rows = Vec::new();
@@ -76,6 +89,23 @@ impl Arguments {
         }
         Ok(Verdict::Done)
     }
+}
+
+/// What a reward model says.
+fn rewards(opened: &Opened, samples: &[scoring::Sample], output: Output) -> Result<Verdict> {
+    let mut rows = Vec::new();
+    for (sample, rewards) in samples.iter().zip(scoring::rewards(opened, samples)?) {
+        let pair = rewards.len() == 2;
+        for (reward, part) in rewards.into_iter().zip(["chosen", "rejected"]) {
+            let part = pair.then_some(part);
+            output.object(&RewardLine { index: sample.index, part, reward })?;
+            rows.push([sample.index.to_string(), part.unwrap_or_default().to_owned(), number(reward)]);
+        }
+    }
+    if !output.json() {
+        output.say(table(["record", "", ">reward"], rows))?;
+    }
+    Ok(Verdict::Done)
 }
 
 fn row(line: &Line) -> [String; 6] {

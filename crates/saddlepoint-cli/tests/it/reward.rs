@@ -52,3 +52,39 @@ fn what_is_missing_is_told() {
         "reward: is missing: name rewards in reward.reward_funcs",
     );
 }
+
+#[test]
+fn the_best_of_n_is_chosen_by_the_sum_and_shown_by_every_reward() {
+    let place = Place::new();
+    // Longer is chosen; what counts is whether there is a 7.
+    let recipe = "[reward]\nreward_funcs = [{ name = \"length\", target = 6, alpha = 1.0 }, { name = \"regex\", pattern = \"7\", weight = 0.0 }]\n";
+    place.write("recipe.toml", recipe);
+    let line =
+        |prompt: &str, completion: &str| json!({"prompt": prompt, "completion": completion}).to_string();
+    let lines = [
+        line("a", "1"),
+        line("a", "777"),
+        line("a", "77"),
+        line("a", "1234"),
+        line("b", "7"),
+        line("b", "12"),
+    ];
+    place.write("data.jsonl", lines.join("\n"));
+    let arguments = ["reward", "recipe.toml", "--data", "data.jsonl", "--best-of", "--json"];
+    let ended = place.saddle(&arguments);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    let objects = ended.objects();
+    assert_eq!(objects.len(), 2, "up to the smallest group: {objects:?}");
+    let number = |line: usize, path: &[&str]| {
+        path.iter().fold(&objects[line], |value, key| &value[key]).as_f64().expect("a number")
+    };
+    let close = |got: f64, expected: f64| assert!((got - expected).abs() < 1e-12, "{got} against {expected}");
+    close(number(0, &["divergence_bound"]), 0.0);
+    close(number(0, &["rewards", "regex"]), 0.5);
+    // Of the six choices of two of the first prompt three have 1234 as the longest, two 777, one 77.
+    close(number(1, &["rewards", "regex"]), 0.25);
+    close(number(1, &["reward"]), ((3.0 * -2.0 + 2.0 * -3.0 - 4.0) / 6.0 - 4.0) / 2.0);
+    close(number(1, &["divergence_bound"]), 2.0_f64.ln() - 0.5);
+    let people = place.saddle(&arguments[..5]);
+    assert!(people.stdout.contains("2 prompts"), "{}", people.stdout);
+}

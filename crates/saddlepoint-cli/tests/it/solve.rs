@@ -28,15 +28,17 @@ fn a_problem_of_formulas_is_solved_and_told() {
 fn a_sif_file_is_solved_in_two_parts_as_in_one() {
     let place = Place::new();
     place.write("HS6.SIF", HS6);
-    let solve = |more: &[&str]| {
-        place.saddle(&[&["solve", "HS6.SIF", "--method", "sketched-newton", "--json"], more].concat())
-    };
-    let whole = solve(&[]);
-    assert_eq!(whole.code, 0, "{whole:?}");
-    let part = solve(&["--iterations", "4", "--save", "state.json"]);
-    assert_eq!((part.code, &part.objects()[0]["status"]), (1, &"iteration_limit".into()), "{part:?}");
-    let rest = solve(&["--resume", "state.json"]);
-    assert_eq!((rest.code, &rest.objects()[0]["x"]), (0, &whole.objects()[0]["x"]), "{rest:?}");
+    for method in ["interior-point", "sketched-newton"] {
+        let solve = |more: &[&str]| {
+            place.saddle(&[&["solve", "HS6.SIF", "--method", method, "--json"], more].concat())
+        };
+        let whole = solve(&[]);
+        assert_eq!(whole.code, 0, "{whole:?}");
+        let part = solve(&["--iterations", "2", "--save", "state.json"]);
+        assert_eq!((part.code, &part.objects()[0]["status"]), (1, &"iteration_limit".into()), "{part:?}");
+        let rest = solve(&["--resume", "state.json"]);
+        assert_eq!((rest.code, &rest.objects()[0]["x"]), (0, &whole.objects()[0]["x"]), "{rest:?}");
+    }
     let other = place.saddle(&["solve", "HS6.SIF", "--resume", "state.json"]);
     assert!(other.code == 2 && other.stderr.contains("give --method sketched-newton"), "{other:?}");
 }

@@ -68,6 +68,12 @@ fn weights_of_a_machine_are_chosen_and_its_multipliers_named() {
     let ordered = solve(&["--method", "implicit", "--json", "--in-order"]).objects().remove(0);
     let first = ordered["duals"].as_object().expect("an object").keys().next();
     assert_eq!(first.map(String::as_str), Some("example 1"));
+    // Settings are the method's.
+    let steps = |set: &str| {
+        let ended = solve(&["--method", "lv-hba", "--set", set, "--iterations", "5", "--json"]);
+        ended.objects()[0]["model"].to_string()
+    };
+    assert!(steps("alpha=0.001") != steps("alpha=0.002"));
     // A run that is cut short is told as such, with what it found.
     let ended = solve(&["--iterations", "3", "--log"]);
     assert_eq!(ended.code, 1, "{ended:?}");
@@ -162,6 +168,9 @@ fn what_cannot_be_used_is_refused_with_its_place() {
         ended.code == 2 && ended.stderr.ends_with("saddle: start: must be in [-12, 6], got 9\n"),
         "{ended:?}"
     );
+    let ended =
+        place.saddle(&front(&["ridge", "--data", "one.txt", "--method", "lv-hba", "--set", "alpa=1"]));
+    assert!(ended.code == 2 && ended.stderr.contains("did you mean alpha"), "{ended:?}");
     let ended = place.saddle(&front(&["ridge", "--data", "one.txt", "--method", "lv_hba"]));
     assert!(ended.code == 2 && ended.stderr.contains("'lv-hba'"), "{ended:?}");
     let ended = place.saddle(&front(&["--json", "ridge", "--data", "bad.csv"]));

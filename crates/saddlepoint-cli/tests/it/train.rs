@@ -51,12 +51,40 @@ eval_steps = 6
 save_steps = 4
 ";
 
+/// Rewards on top of it, from rounds of four steps.
+const REWARDS: &str = "\
+[model]
+recipe = \"base.toml\"
+[data]
+generate = { samples = 120, eval_samples = 8 }
+[method]
+name = \"grpo\"
+[rollout]
+num_generations = 4
+max_completion_length = 4
+steps_per_generation = 4
+[reward]
+reward_funcs = [{ name = \"task_reward\" }]
+[optimizer]
+learning_rate = 1e-3
+[train]
+output_dir = \"rewards\"
+per_device_train_batch_size = 8
+max_steps = 90
+logging_steps = 3
+eval_steps = 30
+save_steps = 6
+sample_prompts = 4
+max_completion_length = 4
+";
+
 const USED: &str = "pairs is not empty; continue the run in it with --resume, or choose another output_dir";
 
 pub(crate) fn place() -> Place {
     let place = Place::new();
     place.write("base.toml", BASE);
     place.write("pairs.toml", PAIRS);
+    place.write("rewards.toml", REWARDS);
     place
 }
 

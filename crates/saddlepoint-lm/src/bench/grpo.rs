@@ -8,7 +8,7 @@ use crate::Result;
 use crate::engine::{Cotangent, LoraConfig, Reference};
 use crate::method::grpo::{Grpo, GrpoConfig};
 use crate::method::{Method, Norm, Rewarded, View};
-use crate::rollout::{Drawing, RolloutConfig, Round};
+use crate::rollout::{Drawing, RolloutConfig, Round, Weighted};
 
 /// Completions of the prompt.
 const COMPLETIONS: usize = 8;
@@ -16,7 +16,8 @@ const COMPLETIONS: usize = 8;
 const TOKENS: usize = 128;
 
 /// One step with LoRA of rank 16 and the sampled KL to the reference: eight completions of 128 tokens are sampled after a
-/// prompt of 128, and learned from. A token is one of a prompt or a completion, a prompt's counted for each completion.
+/// prompt of 128, and learned from, with a correction where `options` has narrower weights. A token is one of a prompt or a
+/// completion, a prompt's counted for each completion.
 ///
 /// # Errors
 /// No runs are asked for.
@@ -28,7 +29,8 @@ pub fn grpo(options: &Options) -> Result<Report> {
     let mut policy = policy(Some(LoraConfig::default()), Reference::AdapterOff, tokens, rows)?;
     let mut optimizer = adamw(&mut policy)?;
     let method = Grpo::new(GrpoConfig { beta: 0.04, ..GrpoConfig::default() })?;
-    let config = RolloutConfig { max_completion_length: TOKENS, ..RolloutConfig::default() };
+    let weights = options.weights;
+    let config = RolloutConfig { max_completion_length: TOKENS, weights, ..RolloutConfig::default() };
     let drawing =
         Drawing { config: &config, num_generations: COMPLETIONS, stop: &[], max_batch: COMPLETIONS };
     let rewards: Vec<Option<f64>> = (0..COMPLETIONS).map(|i| Some((i % 3) as f64)).collect();
@@ -39,13 +41,21 @@ pub fn grpo(options: &Options) -> Result<Report> {
         let completions = drawing.draw(&policy, &[&prompt], Seed::new(seed))?;
         sampling.push(watch.seconds());
         let whole = 0..COMPLETIONS;
-        let rewarded =
-            Rewarded { groups: std::slice::from_ref(&whole), rewards: &rewards, normalized: false, kl: None };
+        let rewarded = Rewarded::new(std::slice::from_ref(&whole), &rewards);
         let advantages = method.advantages(&rewarded);
-        let round = Round { examples: vec![0], completions, rewards: rewards.clone(), advantages };
+        let round = Round {
+            examples: vec![0],
+            completions,
+            rewards: rewards.clone(),
+            advantages,
+            ..Round::default()
+        };
         policy.zero_grads();
-        let pass = round.pass(0..COMPLETIONS, |_| &prompt);
+        let mut pass = round.pass(0..COMPLETIONS, |_| &prompt);
         let stats = policy.forward(&pass.forest, method.want())?;
+        if config.corrected().is_some() {
+            pass.trained_by(&stats);
+        }
         let rollout = crate::method::Rollout {
             completions: &pass.judged,
             max_completion_length: TOKENS,
@@ -62,6 +72,9 @@ pub fn grpo(options: &Options) -> Result<Report> {
         };
         let mut cotangent = Cotangent::default();
         method.loss(&view, &mut cotangent);
+        if let Some(correction) = config.corrected() {
+            pass.weight(correction, &mut cotangent, &mut Weighted::default());
+        }
         policy.backward(&cotangent)?;
         update(&mut policy, &mut optimizer);
         Ok(())

@@ -50,7 +50,7 @@ pub fn head(options: &Options) -> Result<Report> {
     let plain = time(Want::default(), logp)?;
     let both = time(Want { ref_logp: true, ..Want::default() }, logp)?;
     let want =
-        Want { entropy: true, ref_logp: true, divergence: Some(Divergence::ReverseKl), temperature: None };
+        Want { entropy: true, ref_logp: true, divergence: Some(Divergence::ReverseKl), ..Want::default() };
     let exact = time(want, RowCotangent { logp: 1.0, entropy: 0.1, divergence: 0.1 })?;
 
     let mut bare: Vec<f64> = (0..runs)

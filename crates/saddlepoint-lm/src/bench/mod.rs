@@ -15,8 +15,8 @@ use serde::Serialize;
 pub use self::grpo::grpo;
 pub use self::head::head;
 use crate::engine::{
-    Cotangent, Forest, GenerateConfig, Generator, LoraConfig, Policy, Prompt, Reference, Rope, RopeScaling,
-    Setup, Shape, Storage, Want, Weights,
+    Cotangent, Forest, GenerateConfig, Generator, LoraConfig, Policy, Prompt, Readout, Reference, Rope,
+    RopeScaling, Setup, Shape, Storage, Want, Weights,
 };
 use crate::{Error, Result};
 
@@ -91,6 +91,7 @@ fn shape() -> Shape {
         qk_norm: false,
         tied: true,
         context: 8192,
+        readout: Readout::Vocabulary,
     }
 }
 

@@ -5,6 +5,7 @@ use std::ops::Range;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
+use super::shape::SCORE;
 use super::{LoraConfig, Shape, Target, TensorSpec};
 
 /// One adapter of a merged projection.
@@ -47,6 +48,8 @@ pub(crate) struct Adapter {
     pub(crate) layers: Vec<[Group; 4]>,
     /// Low-rank activations a token and layer.
     pub(crate) width: usize,
+    /// The weights of the score, if there is one, which are trained whole.
+    pub(crate) score: Option<Range<usize>>,
 }
 
 impl Adapter {
@@ -81,14 +84,24 @@ impl Adapter {
                 })
             })
             .collect();
-        Self { r: config.r, scale: config.scale() as f32, params: vec![0.0; len], specs, layers, width }
+        let score = find(format!("base_model.model.{SCORE}"));
+        Self {
+            r: config.r,
+            scale: config.scale() as f32,
+            params: vec![0.0; len],
+            specs,
+            layers,
+            width,
+            score,
+        }
     }
 
     pub(crate) fn group(&self, layer: usize, projection: Projection) -> &Group {
         &self.layers[layer][projection as usize]
     }
 
-    /// `A` uniform in `±1 / sqrt(in)` and `B` zero, as PEFT starts: the policy equals the base.
+    /// `A` uniform in `±1 / sqrt(in)` and `B` zero, as PEFT starts: the policy equals the base. A score is left to whoever knows
+    /// the base's.
     pub(crate) fn init(&mut self, rng: &mut ChaCha8Rng) {
         for spec in &self.specs {
             let values = &mut self.params[spec.range()];

@@ -48,6 +48,18 @@ impl Copies {
         out
     }
 
+    /// Bytes of the copies of weights that are stored as `f32`.
+    pub(crate) fn bytes(shape: &Shape, kind: Kind) -> u64 {
+        let layer = shape.hidden * (shape.qkv_width() + shape.q_width() + 3 * shape.ffn);
+        let elements = (layer * shape.layers + shape.hidden * shape.vocab) as u64;
+        let outputs = shape.layers * (shape.qkv_width() + 2 * shape.hidden + 2 * shape.ffn) + shape.vocab;
+        match kind {
+            Kind::F32 => 0,
+            Kind::Bf16 => 2 * elements,
+            Kind::Int8 => elements + 4 * outputs as u64,
+        }
+    }
+
     /// The copy of a matrix.
     pub(crate) fn get(&self, range: &Range<usize>) -> Option<NarrowWeights<'_>> {
         let half = || self.half.get(&range.start).map(|w| NarrowWeights::Bf16(w));

@@ -8,6 +8,7 @@
 //! cheap and computed again in the backward pass. The last layer computes what follows its attention only for the
 //! tokens that the head reads.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::Shape;
@@ -68,6 +69,21 @@ impl<'a> Decoder<'a> {
     pub(crate) fn matrix(self, range: &Range<usize>) -> NarrowWeights<'a> {
         let copy = self.copies.and_then(|copies| copies.get(range));
         copy.unwrap_or_else(|| self.weights.stored(range))
+    }
+
+    /// Where the weights of the score lie in what is trained: the adapter if there is one, else the base.
+    pub(crate) fn score_place(self) -> Option<Range<usize>> {
+        self.adapter.map_or_else(|| self.weights.places.score.clone(), |adapter| adapter.score.clone())
+    }
+
+    /// The weights of the score `[d]`, if there is one.
+    pub(crate) fn score(self) -> Option<Cow<'a, [f32]>> {
+        let place = self.score_place()?;
+        if let Some(adapter) = self.adapter {
+            return Some(adapter.params[place].into());
+        }
+        let mut wide = Vec::new();
+        Some(self.weights.matrix(&place, &mut wide).to_vec().into())
     }
 
     /// Runs all layers; returns which input slot of the arena holds the result, a row for each token that is read.
@@ -232,7 +248,7 @@ impl<'a> Decoder<'a> {
         if grads.full {
             let d = self.shape.hidden;
             let embedding = &mut grads.values[self.weights.places.embedding.clone()];
-            if !self.shape.tied && !grads.accumulate {
+            if !self.shape.head_is_embedding() && !grads.accumulate {
                 embedding.fill(0.0);
             }
             for (row, &token) in arena.dx.chunks_exact(d).zip(batch.tokens) {

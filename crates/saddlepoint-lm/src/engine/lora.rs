@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::shape::SCORE;
 use super::{Shape, TensorSpec};
 
 /// Which adapter to train. Names and defaults follow PEFT and TRL.
@@ -87,7 +88,8 @@ impl LoraConfig {
     }
 
     /// The adapter's tensors by their PEFT names, in arena order: the `A` matrices of projections that
-    /// read the same input are adjacent, so that they are one product.
+    /// read the same input are adjacent, so that they are one product. A score is trained whole beside them, as PEFT's
+    /// `modules_to_save` has it.
     pub fn tensors(&self, shape: &Shape) -> Vec<TensorSpec> {
         let mut list = TensorSpec::list();
         for layer in 0..shape.layers {
@@ -103,6 +105,9 @@ impl LoraConfig {
                     list.matrix(name(target, "B"), target.dims(shape).0, self.r);
                 }
             }
+        }
+        if shape.readout.score() {
+            list.matrix(format!("base_model.model.{SCORE}"), 1, shape.hidden);
         }
         list.finish()
     }

@@ -13,6 +13,7 @@ use super::decoder::{Decoder, Gradients, Prepared};
 use super::head::{Buffers, Head, Side};
 use super::kernel::{AttentionPlan, Cpu, Kernels, PACKED_BYTES, RowCotangent, RowState};
 use super::rope::RopeTable;
+use super::score;
 use super::weights::{Storage, Weights};
 use super::{Cotangent, Forest, LoraConfig, MemoryPlan, Row, Shape, Stats, TensorSpec, Want, WeightSource};
 use crate::{Error, Result};
@@ -160,7 +161,7 @@ impl Policy {
             kernels: Box::new(Cpu),
             reference: None,
             follower: None,
-            reference_shape: shape.clone(),
+            reference_shape: shape.without_score(),
             reference_rope: RopeTable::new(&shape),
             reference_arena: None,
             grads: Aligned::new(trained),
@@ -193,11 +194,11 @@ impl Policy {
         match setup.reference {
             Reference::None | Reference::AdapterOff => {}
             Reference::Moving if setup.lora.is_some() => plan.add("reference", trained as u64 * 4),
-            _ => plan.add("reference", Weights::bytes(reference, setup.frozen)),
+            _ => plan.add("reference", Weights::bytes(&reference.without_score(), setup.frozen)),
         }
         plan.add("gradients", trained as u64 * 4);
         let mut activations = Arena::bytes(shape, room(shape, setup, true));
-        if !reference.same_weights(shape) {
+        if !reference.without_score().same_weights(&shape.without_score()) {
             activations += Arena::bytes(reference, room(reference, setup, false));
         }
         plan.add("activations", activations);
@@ -205,7 +206,8 @@ impl Policy {
         let gathered = setup.max_rows * (4 * shape.hidden + if compared { reference.hidden } else { 0 } + 1);
         let logits = Head::scratch(setup.max_rows, shape.vocab, compared);
         let waiting = if setup.lora.is_some() { (setup.max_rows * shape.vocab).min(KEPT) } else { 0 };
-        plan.add("head", (gathered + logits + waiting) as u64 * 4);
+        let vocabulary = if shape.readout.vocabulary() { logits + waiting } else { 0 };
+        plan.add("head", (gathered + vocabulary) as u64 * 4);
         plan.add("packed operands", (rayon::current_num_threads() * PACKED_BYTES) as u64);
         plan
     }
@@ -222,7 +224,7 @@ impl Policy {
     pub fn load(&mut self, source: &dyn WeightSource) -> Result<()> {
         self.weights.load(source)?;
         if self.copies_weights() {
-            let mut copy = Weights::new(&self.shape, self.setup.frozen);
+            let mut copy = Weights::new(&self.shape.without_score(), self.setup.frozen);
             copy.load(source)?;
             self.reference = Some(copy);
         }
@@ -245,6 +247,7 @@ impl Policy {
             let problem = format!("predicts {} tokens, and the policy {}", shape.vocab, self.shape.vocab);
             return Err(Error::Config { key: "reference".into(), problem });
         }
+        let shape = &shape.without_score();
         if !shape.same_weights(&self.reference_shape) {
             (self.reference, self.reference_arena) = (None, None);
         }
@@ -292,10 +295,13 @@ impl Policy {
             return None;
         }
         let Self { follower, adapter, reference, weights, .. } = self;
-        match (follower, adapter) {
-            (Some(follower), Some(adapter)) => Some((&mut follower.params, &adapter.params)),
-            _ => Some((reference.as_mut()?.trainable().0, weights.trainable().0)),
+        if let (Some(follower), Some(adapter)) = (follower, adapter) {
+            return Some((&mut follower.params, &adapter.params));
         }
+        let reference = reference.as_mut()?.trainable().0;
+        // Of a score, which comes last, a reference has no copy.
+        let policy = &weights.trainable().0[..reference.len()];
+        Some((reference, policy))
     }
 
     /// Reads the adapter.
@@ -332,14 +338,26 @@ impl Policy {
             self.weights.write(&spec, &values);
         }
         if self.copies_weights() {
-            self.reference = Some(self.weights.clone());
+            let mut copy = Weights::new(&self.shape.without_score(), self.setup.frozen);
+            let mut values = Vec::new();
+            for spec in copy.specs.clone() {
+                values.resize(spec.len(), 0.0);
+                self.weights.read(&spec, &mut values);
+                copy.write(&spec, &values);
+            }
+            self.reference = Some(copy);
         }
     }
 
-    /// Starts the adapter as PEFT does: `A` random, `B` zero, so that the policy equals its base.
+    /// Starts the adapter as PEFT does: `A` random, `B` zero, so that the policy equals its base; a score is the base's.
     pub fn init_adapter(&mut self, rng: &mut ChaCha8Rng) {
-        if let Some(adapter) = &mut self.adapter {
+        let Self { adapter, weights, .. } = self;
+        if let Some(adapter) = adapter {
             adapter.init(rng);
+            if let (Some(own), Some(base)) = (adapter.score.clone(), &weights.places.score) {
+                let mut wide = Vec::new();
+                adapter.params[own].copy_from_slice(weights.matrix(base, &mut wide));
+            }
         }
         self.start_follower();
     }
@@ -404,8 +422,8 @@ impl Policy {
     /// that there is none of.
     pub fn forward<'a>(&mut self, batch: impl Into<Views<'a>>, want: Want) -> Result<Stats> {
         let views = batch.into();
-        let (states, forest) = (self.run(views, want, true)?, views.policy);
-        let stats = statistics(&states, want);
+        let ((states, scores), forest) = (self.run(views, want, true)?, views.policy);
+        let stats = statistics(&states, scores, want);
         let kept = self.waiting(forest.rows.len()).is_some();
         self.pending = Some(Pending { forest: forest.clone(), want, states, kept });
         Ok(stats)
@@ -417,8 +435,8 @@ impl Policy {
     /// As [`Policy::forward`].
     pub fn evaluate<'a>(&mut self, batch: impl Into<Views<'a>>, want: Want) -> Result<Stats> {
         self.pending = None;
-        let states = self.run(batch.into(), want, false)?;
-        Ok(statistics(&states, want))
+        let (states, scores) = self.run(batch.into(), want, false)?;
+        Ok(statistics(&states, scores, want))
     }
 
     /// `ln q(target)` of a forest's rows under the reference, `[R]`, nats; under the base weights where there is none. The
@@ -451,7 +469,7 @@ impl Policy {
             self.arena = Some(Arena::new(&self.shape, room));
         }
         let other = &self.reference_shape;
-        if !other.same_weights(&self.shape) && self.reference_arena.is_none() {
+        if !other.same_weights(&self.shape.without_score()) && self.reference_arena.is_none() {
             self.reference_arena = Some(Arena::new(other, self::room(other, &self.setup, false)));
         }
     }
@@ -459,6 +477,9 @@ impl Policy {
     /// Where the logits of `rows` rows can wait for the backward pass: in the layers' gradients, in which nothing
     /// is until it has left the head, or beside an adapter in a buffer of limited size.
     fn waiting(&self, rows: usize) -> Option<Waiting> {
+        if !self.shape.readout.vocabulary() {
+            return None;
+        }
         let (places, len) = (&self.weights.places, rows * self.shape.vocab);
         if self.adapter.is_some() {
             return (len <= KEPT).then_some(Waiting::Buffer(len));
@@ -476,6 +497,14 @@ impl Policy {
             if targets(policy) != targets(reference) {
                 return fail("batch", "policy and reference are to predict different tokens".into());
             }
+        }
+        let readout = self.shape.readout;
+        if want.score && !readout.score() {
+            return fail("model", "a score is wanted, and the model has no weights for one".into());
+        }
+        let distribution = want.entropy || want.reference() || want.temperature.is_some();
+        if distribution && !readout.vocabulary() {
+            return fail("model", "is a reward model: it has no distribution over tokens".into());
         }
         let off = self.setup.reference == Reference::AdapterOff;
         if want.reference() && !off && self.reference.is_none() && self.follower.is_none() {
@@ -511,8 +540,9 @@ impl Policy {
         Ok(())
     }
 
-    /// Runs reference and policy and leaves the gathered rows in `self.rows`.
-    fn run(&mut self, views: Views<'_>, want: Want, keep: bool) -> Result<Vec<RowState>> {
+    /// Runs reference and policy and leaves the gathered rows in `self.rows`. Gives the states of the rows, none without a
+    /// vocabulary, and their scores, none unless wanted.
+    fn run(&mut self, views: Views<'_>, want: Want, keep: bool) -> Result<(Vec<RowState>, Vec<f64>)> {
         self.check(views, want)?;
         let forest = views.policy;
         self.make_room(keep);
@@ -551,13 +581,20 @@ impl Policy {
         let decoder = Decoder { adapter: adapter.as_ref(), ..base };
         let slot = decoder.forward(&batch, arena, keep, &mut |_, _| ());
         gather(decoder, arena, forest, &batch, slot, &mut rows.x, &mut rows.inv, &mut rows.hidden);
+        let scores = match decoder.score() {
+            Some(weights) if want.score => score::forward(&rows.hidden, &weights),
+            _ => Vec::new(),
+        };
+        if !shape.readout.vocabulary() {
+            return Ok((Vec::new(), scores));
+        }
         let targets: Vec<u32> = forest.rows.iter().map(|r| r.target).collect();
         let side = want.reference().then_some(Side { hidden: &rows.reference, weights: other });
         let kept = waiting.map(|waiting| match waiting {
             Waiting::Gradients(spare) => &mut grads[spare],
             Waiting::Buffer(len) => logits.room(len),
         });
-        Ok(head_of(decoder, want, &rows.hidden, side).forward(&targets, head, kept))
+        Ok((head_of(decoder, want, &rows.hidden, side).forward(&targets, head, kept), scores))
     }
 
     /// Adds the gradients of the scalar whose derivatives with respect to the last forward's statistics
@@ -574,7 +611,8 @@ impl Policy {
                         .into(),
             });
         };
-        let cotangents = row_cotangents(cotangent, states.len(), want)?;
+        check_cotangent(cotangent, forest.rows.len(), want, self.shape.readout.vocabulary())?;
+        let cotangents = row_cotangents(cotangent, states.len());
         // Gradients that were read in between were set to zero, and the logits with them.
         let waiting = if kept { self.waiting(forest.rows.len()) } else { None };
         let Self {
@@ -604,16 +642,27 @@ impl Policy {
         let (n, accumulate) = (forest.rows.len(), gradients.accumulate);
         rows.dhidden.resize(n * d, 0.0);
         let side = want.reference().then_some(Side { hidden: &rows.reference, weights: other });
-        let (dweights, kept) = head_memory(&mut gradients, weights.places.head.clone(), waiting, logits);
-        head_of(decoder, want, &rows.hidden, side).backward(
-            &states,
-            &cotangents,
-            &mut rows.dhidden,
-            dweights,
-            accumulate,
-            head,
-            kept,
-        );
+        if shape.readout.vocabulary() {
+            let (dweights, kept) = head_memory(&mut gradients, weights.places.head.clone(), waiting, logits);
+            head_of(decoder, want, &rows.hidden, side).backward(
+                &states,
+                &cotangents,
+                &mut rows.dhidden,
+                dweights,
+                accumulate,
+                head,
+                kept,
+            );
+        } else {
+            rows.dhidden.fill(0.0);
+        }
+        if let (Some(place), Some(weights)) = (decoder.score_place(), decoder.score()) {
+            let dweights = &mut gradients.values[place];
+            if !accumulate {
+                dweights.fill(0.0);
+            }
+            score::backward(&rows.hidden, &weights, &cotangent.score, &mut rows.dhidden, dweights);
+        }
         rows.dx.clear();
         rows.dx.resize(n * d, 0.0);
         let norm = weights.places.norm.clone();
@@ -725,7 +774,7 @@ fn head_of<'a>(decoder: Decoder<'a>, want: Want, hidden: &'a [f32], reference: O
     }
 }
 
-fn statistics(states: &[RowState], want: Want) -> Stats {
+fn statistics(states: &[RowState], score: Vec<f64>, want: Want) -> Stats {
     let all = |value: &dyn Fn(&RowState) -> f64| states.iter().map(value).collect::<Vec<_>>();
     Stats {
         logp: all(&RowState::logp),
@@ -733,15 +782,18 @@ fn statistics(states: &[RowState], want: Want) -> Stats {
         ref_logp: if want.ref_logp { all(&RowState::ref_logp) } else { Vec::new() },
         divergence: want.divergence.map_or_else(Vec::new, |kind| all(&|s| s.divergence(kind))),
         top1: states.iter().map(RowState::top1).collect(),
+        score,
     }
 }
 
-fn row_cotangents(cotangent: &Cotangent, rows: usize, want: Want) -> Result<Vec<RowCotangent>> {
-    let Cotangent { logp, entropy, divergence } = cotangent;
+/// Refuses derivatives with respect to what was not wanted, and such of another number of rows.
+fn check_cotangent(cotangent: &Cotangent, rows: usize, want: Want, vocabulary: bool) -> Result<()> {
+    let Cotangent { logp, entropy, divergence, score } = cotangent;
     for (name, list, wanted) in [
-        ("logp", logp, true),
+        ("logp", logp, vocabulary),
         ("entropy", entropy, want.entropy),
         ("divergence", divergence, want.divergence.is_some()),
+        ("score", score, want.score),
     ] {
         if !(list.is_empty() || (wanted && list.len() == rows)) {
             return Err(Error::Config {
@@ -753,12 +805,13 @@ fn row_cotangents(cotangent: &Cotangent, rows: usize, want: Want) -> Result<Vec<
             });
         }
     }
+    Ok(())
+}
+
+fn row_cotangents(cotangent: &Cotangent, rows: usize) -> Vec<RowCotangent> {
+    let Cotangent { logp, entropy, divergence, .. } = cotangent;
     let get = |list: &[f64], i: usize| list.get(i).copied().unwrap_or(0.0);
-    Ok((0..rows)
-        .map(|i| RowCotangent {
-            logp: get(logp, i),
-            entropy: get(entropy, i),
-            divergence: get(divergence, i),
-        })
-        .collect())
+    let row =
+        |i| RowCotangent { logp: get(logp, i), entropy: get(entropy, i), divergence: get(divergence, i) };
+    (0..rows).map(row).collect()
 }

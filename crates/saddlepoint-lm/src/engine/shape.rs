@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::TensorSpec;
 
+/// Name of the weights of the score, as transformers has it.
+pub(crate) const SCORE: &str = "score.weight";
+
 /// What distinguishes one decoder from another. Built from `config.json` or GGUF metadata by [`crate::model`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Shape {
@@ -33,6 +36,33 @@ pub struct Shape {
     pub tied: bool,
     /// Longest context the model was made for, in tokens.
     pub context: usize,
+    /// What is read from the last hidden states.
+    #[serde(default)]
+    pub readout: Readout,
+}
+
+/// What is read from the last hidden states, after the last norm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Readout {
+    /// A distribution over the vocabulary.
+    #[default]
+    Vocabulary,
+    /// A number by one row of weights, `score.weight`, and nothing else: a reward model.
+    Score,
+    /// Both: a policy with a head for values.
+    Both,
+}
+
+impl Readout {
+    /// Whether there is a distribution over the vocabulary.
+    pub fn vocabulary(self) -> bool {
+        self != Self::Score
+    }
+
+    /// Whether there is a score.
+    pub fn score(self) -> bool {
+        self != Self::Vocabulary
+    }
 }
 
 /// Rotary embedding in the half-split convention: dimension `i` is paired with `i + head_dim / 2`.
@@ -113,10 +143,24 @@ impl Shape {
             list.matrix(name("mlp.down_proj.weight"), self.hidden, self.ffn);
         }
         list.vector("model.norm.weight", self.hidden);
-        if !self.tied {
+        if !self.tied && self.readout.vocabulary() {
             list.matrix("lm_head.weight", self.vocab, self.hidden);
         }
+        if self.readout.score() {
+            list.matrix(SCORE, 1, self.hidden);
+        }
         list.finish()
+    }
+
+    /// The same decoder without a score.
+    #[must_use]
+    pub fn without_score(&self) -> Self {
+        Self { readout: Readout::Vocabulary, ..self.clone() }
+    }
+
+    /// Whether the head over the vocabulary is the embedding, so that its gradient is part of the embedding's.
+    pub fn head_is_embedding(&self) -> bool {
+        self.tied && self.readout.vocabulary()
     }
 
     /// Number of parameters.

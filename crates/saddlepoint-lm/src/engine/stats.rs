@@ -14,6 +14,8 @@ pub struct Want {
     /// What logits are divided by before anything is computed from them, the policy's and the reference's; none leaves
     /// them as they are. `logp` is among what it changes. Positive.
     pub temperature: Option<f64>,
+    /// The score of the hidden state that a row reads ([`Readout`](super::Readout)).
+    pub score: bool,
 }
 
 impl Want {
@@ -30,11 +32,13 @@ impl Want {
             ref_logp: self.ref_logp || other.ref_logp,
             divergence: self.divergence.or(other.divergence),
             temperature: self.temperature.or(other.temperature),
+            score: self.score || other.score,
         }
     }
 }
 
-/// Statistics of the rows of a forest, all `[R]`, in nats. Empty where not wanted.
+/// Statistics of the rows of a forest, all `[R]`, in nats but for the score. Empty where not wanted; of a model that has nothing
+/// but a score all others are empty.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Stats {
     /// `ln p(target | context)` under the policy.
@@ -47,6 +51,8 @@ pub struct Stats {
     pub divergence: Vec<f64>,
     /// Whether the target is the policy's most probable token.
     pub top1: Vec<bool>,
+    /// The score of the hidden state from which the row is predicted. What the row predicts has no part in it.
+    pub score: Vec<f64>,
 }
 
 /// Derivatives of a scalar with respect to the statistics, `[R]` each; an empty vector means zero.
@@ -58,4 +64,6 @@ pub struct Cotangent {
     pub entropy: Vec<f64>,
     /// With respect to [`Stats::divergence`].
     pub divergence: Vec<f64>,
+    /// With respect to [`Stats::score`].
+    pub score: Vec<f64>,
 }

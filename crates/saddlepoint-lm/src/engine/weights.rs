@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use super::kernel::{Mat, NarrowWeights};
 use super::pages::zeros;
+use super::shape::SCORE;
 use super::{Shape, TensorSpec, WeightSource};
 use crate::Result;
 
@@ -40,8 +41,10 @@ pub(crate) struct Places {
     pub(crate) embedding: Range<usize>,
     pub(crate) layers: Vec<LayerPlaces>,
     pub(crate) norm: Range<usize>,
-    /// The head's matrix; the embedding where tied.
+    /// The head's matrix; the embedding where tied, and where there is none.
     pub(crate) head: Range<usize>,
+    /// The weights of the score, if there is one.
+    pub(crate) score: Option<Range<usize>>,
     pub(crate) len: usize,
 }
 
@@ -69,12 +72,14 @@ impl Places {
             })
             .collect();
         let embedding = find("model.embed_tokens.weight");
-        let head = if shape.tied { embedding.clone() } else { find("lm_head.weight") };
+        let own_head = !shape.tied && shape.readout.vocabulary();
+        let head = if own_head { find("lm_head.weight") } else { embedding.clone() };
         Self {
             embedding,
             layers,
             norm: find("model.norm.weight"),
             head,
+            score: shape.readout.score().then(|| find(SCORE)),
             len: specs.last().map_or(0, |s| s.range().end),
         }
     }

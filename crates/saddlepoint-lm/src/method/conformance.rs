@@ -20,12 +20,17 @@ type Pick = (fn(&mut Stats) -> &mut Vec<f64>, fn(&Cotangent) -> &Vec<f64>);
 struct Batch {
     sequences: Vec<Range<usize>>,
     labels: Vec<bool>,
+    /// The last row of each, where a score is.
+    scored: Vec<Range<usize>>,
+    /// Of the pairs.
+    margins: Vec<f64>,
     /// The rest of each pair's chosen sequence.
     contexts: Vec<Range<usize>>,
     /// After the prompt of each pair.
     samples: Vec<Completions>,
-    /// What is known of each sequence as a completion of the policy's own: log-probabilities when it was sampled, and its advantage.
-    judged: Vec<(Vec<f64>, Option<f64>)>,
+    /// What is known of each sequence as a completion of the policy's own: log-probabilities when it was sampled, its advantage, and
+    /// what its tokens are worth.
+    judged: Vec<(Vec<f64>, Option<f64>, Credit)>,
     stats: Stats,
 }
 
@@ -36,9 +41,15 @@ impl Batch {
     /// The sequences as completions of the policy's own, two of a prompt.
     fn judged(&self) -> Vec<Judged<'_>> {
         let mut judged = Vec::new();
-        for (i, (old_logp, advantage)) in self.judged.iter().enumerate() {
+        for (i, (old_logp, advantage, credit)) in self.judged.iter().enumerate() {
             let reward = advantage.map(|a| f64::from(a > 0.0));
-            judged.push(Judged { old_logp, advantage: *advantage, reward, group: i / 2 });
+            judged.push(Judged {
+                old_logp,
+                advantage: *advantage,
+                credit: Some(credit),
+                reward,
+                group: i / 2,
+            });
         }
         judged
     }
@@ -55,8 +66,22 @@ impl Batch {
         });
         let samples = if method.samples().is_some() { &self.samples[..] } else { &[] };
         let contexts = if method.meta().input == Input::LongPairs { &self.contexts[..] } else { &[] };
-        let (sequences, labels, stats) = (&self.sequences, &self.labels, &self.stats);
-        View { sequences, labels, contexts, stats, norm, beta, mismatched: MISMATCHED, samples, rollout }
+        let scored = method.meta().input == Input::ScoredPairs;
+        let (sequences, margins) =
+            if scored { (&self.scored, &self.margins[..]) } else { (&self.sequences, &[][..]) };
+        let (labels, stats) = (&self.labels, &self.stats);
+        View {
+            sequences,
+            labels,
+            margins,
+            contexts,
+            stats,
+            norm,
+            beta,
+            mismatched: MISMATCHED,
+            samples,
+            rollout,
+        }
     }
 }
 
@@ -72,6 +97,7 @@ fn batch() -> Batch {
             stats.entropy.push(rng.random_range(0.0..2.0));
             stats.divergence.push(rng.random_range(0.0..1.0));
             stats.top1.push(rng.random());
+            stats.score.push(rng.random_range(-2.0..2.0));
         }
         sequences.push(from..stats.logp.len());
     }
@@ -81,10 +107,18 @@ fn batch() -> Batch {
     let group = |rows: &[Range<usize>]| Completions { sequences: rows.to_vec(), truncated: rows.len() % 2 };
     let mut judge = |rows: &Range<usize>| {
         let old = stats.logp[rows.clone()].iter().map(|logp| logp + rng.random_range(-0.4..0.4)).collect();
-        (old, (rows.start > 4).then(|| rng.random_range(-2.0..2.0)))
+        let advantage = (rows.start > 4).then(|| rng.random_range(-2.0..2.0));
+        let mut moved = |by: f64| -> Vec<f64> {
+            stats.score[rows.clone()].iter().map(|score| score + rng.random_range(-by..by)).collect()
+        };
+        let credit = Credit { values: moved(0.4), advantages: moved(2.0), returns: moved(1.0) };
+        (old, advantage, credit)
     };
     let judged = sequences.iter().map(&mut judge).collect();
-    Batch { samples: drawn.chunks(SAMPLES).map(group).collect(), sequences, labels, contexts, judged, stats }
+    let samples = drawn.chunks(SAMPLES).map(group).collect();
+    let scored = sequences.iter().map(|rows| rows.end - 1..rows.end).collect();
+    let margins = (0..SEQUENCES / 2).map(|i| 0.2 * i as f64).collect();
+    Batch { sequences, labels, scored, margins, contexts, samples, judged, stats }
 }
 
 fn norm(sequences: &[Range<usize>], labels: &[bool]) -> Norm {
@@ -146,10 +180,11 @@ fn the_cotangent_is_the_derivative_of_the_loss() {
             let judged = batch.judged();
             let view = batch.view(&*method, &judged, beta);
             method.loss(&view, &mut out);
-            let statistics: [Pick; 3] = [
+            let statistics: [Pick; 4] = [
                 (|s| &mut s.logp, |c| &c.logp),
                 (|s| &mut s.entropy, |c| &c.entropy),
                 (|s| &mut s.divergence, |c| &c.divergence),
+                (|s| &mut s.score, |c| &c.score),
             ];
             for (i, (statistic, cotangent)) in statistics.into_iter().enumerate() {
                 let by_divergence = i == 2;
@@ -181,18 +216,20 @@ fn one_batch_of_eight_is_eight_of_one() {
     let judged = batch.judged();
     for config in settings() {
         let method = config.build().expect("defaults are valid");
-        let size = if matches!(method.meta().input, Input::Pairs | Input::LongPairs) { 2 } else { 1 };
+        let pairs = [Input::Pairs, Input::ScoredPairs, Input::LongPairs];
+        let size = if pairs.contains(&method.meta().input) { 2 } else { 1 };
         let mut whole = Cotangent::default();
         let view = batch.view(&*method, &judged, None);
         let norm = view.norm;
         let all = method.loss(&view, &mut whole);
         let (mut parts, mut merged) = (Cotangent::default(), Sums::default());
-        let cut = batch.sequences.chunks(size).zip(batch.labels.chunks(size));
+        let cut = view.sequences.chunks(size).zip(batch.labels.chunks(size));
         for (i, (sequences, labels)) in cut.enumerate() {
             let samples = view.samples.chunks(1).nth(i).unwrap_or_default();
             let contexts = view.contexts.chunks(1).nth(i).unwrap_or_default();
             let rollout = view.rollout.map(|whole| Rollout { completions: &judged[i..=i], ..whole });
-            let part = View { sequences, labels, contexts, samples, rollout, ..view };
+            let margins = view.margins.chunks(1).nth(i).unwrap_or_default();
+            let part = View { sequences, labels, margins, contexts, samples, rollout, ..view };
             merged.merge(&method.loss(&part, &mut parts));
         }
         if method.couples() {
@@ -229,13 +266,20 @@ struct Golden {
 struct Case {
     config: serde_json::Value,
     metrics: serde_json::Map<String, serde_json::Value>,
+    #[serde(default)]
     logp: Vec<Vec<f64>>,
+    /// Scores of sequences, and how far apart those of each pair are asked to be; the rest is empty then.
+    #[serde(default)]
+    score: Vec<Vec<f64>>,
+    #[serde(default)]
+    margins: Vec<f64>,
     #[serde(default)]
     entropy: Vec<Vec<f64>>,
     #[serde(default)]
     ref_logp: Vec<Vec<f64>>,
     #[serde(default)]
     divergence: Vec<Vec<f64>>,
+    #[serde(default)]
     top1: Vec<Vec<bool>>,
     #[serde(default)]
     labels: Vec<bool>,
@@ -257,6 +301,13 @@ struct Case {
     each: usize,
     #[serde(default)]
     kl: Option<Vec<f64>>,
+    /// Of their tokens: values when they were sampled, advantages and returns that the peer makes of them.
+    #[serde(default)]
+    old_values: Vec<Vec<f64>>,
+    #[serde(default)]
+    token_advantages: Vec<Vec<f64>>,
+    #[serde(default)]
+    returns: Vec<Vec<f64>>,
     #[serde(default)]
     masked: Vec<usize>,
     #[serde(default)]
@@ -267,9 +318,11 @@ struct Case {
     /// What the peer makes of the rewards.
     #[serde(default)]
     advantages: Vec<f64>,
-    /// The derivative of the whole loss by `logp`.
+    /// The derivatives of the whole loss by `logp` and by `score`.
     #[serde(default)]
     cotangent: Vec<Vec<f64>>,
+    #[serde(default)]
+    score_cotangent: Vec<Vec<f64>>,
 }
 
 #[test]
@@ -284,7 +337,7 @@ fn losses_and_metrics_agree_with_the_peer() {
                 serde_json::from_value(case.config.clone()).expect("settings of a method");
             assert_eq!(config.meta(), meta);
             let mut sequences = Vec::new();
-            for rows in &case.logp {
+            for rows in if case.logp.is_empty() { &case.score } else { &case.logp } {
                 let from = sequences.last().map_or(0, |last: &Range<usize>| last.end);
                 sequences.push(from..from + rows.len());
             }
@@ -294,6 +347,7 @@ fn losses_and_metrics_agree_with_the_peer() {
                 ref_logp: case.ref_logp.concat(),
                 divergence: case.divergence.concat(),
                 top1: case.top1.concat(),
+                score: case.score.concat(),
             };
             let contexts = sequences.split_off(sequences.len() - case.contexts);
             let mut drawn =
@@ -304,14 +358,20 @@ fn losses_and_metrics_agree_with_the_peer() {
             let (labels, mismatched) = (&case.labels, case.mismatched);
             let mut norm = norm(&sequences, labels);
             let method = config.build().expect("valid");
-            let advantages = advantages(&*method, &case);
+            let credit = credit(&*method, &case);
+            let advantages = if credit.is_empty() {
+                advantages(&*method, &case)
+            } else {
+                credit.iter().map(|credit| credit.as_ref().map(Credit::mean)).collect()
+            };
             let judged: Vec<Judged> = case
                 .old_logp
                 .iter()
                 .enumerate()
                 .map(|(i, old_logp)| {
                     let (advantage, reward) = (advantages[i], case.rewards[i]);
-                    Judged { old_logp, advantage, reward, group: i / case.each }
+                    let credit = credit.get(i).and_then(Option::as_ref);
+                    Judged { old_logp, advantage, credit, reward, group: i / case.each }
                 })
                 .collect();
             let rollout = method.on_policy().map(|_| {
@@ -323,6 +383,7 @@ fn losses_and_metrics_agree_with_the_peer() {
             let view = View {
                 sequences: &sequences,
                 labels,
+                margins: &case.margins,
                 contexts: &contexts,
                 stats: &stats,
                 norm,
@@ -333,7 +394,9 @@ fn losses_and_metrics_agree_with_the_peer() {
             };
             let mut out = Cotangent::default();
             let means = method.loss(&view, &mut out).means(norm);
-            for (got, expected) in out.logp.iter().zip(case.cotangent.concat()) {
+            let derivatives =
+                [(&out.logp, case.cotangent.concat()), (&out.score, case.score_cotangent.concat())];
+            for (got, expected) in derivatives.iter().flat_map(|(got, expected)| got.iter().zip(expected)) {
                 assert!((got - expected).abs() < 1e-12, "{config:?}: {got} against {expected}");
             }
             assert!(case.metrics.contains_key("loss"));
@@ -356,7 +419,7 @@ fn advantages(method: &dyn Method, case: &Case) -> Vec<Option<f64>> {
     let groups: Vec<Range<usize>> =
         (0..case.rewards.len()).step_by(case.each).map(|at| at..at + case.each).collect();
     let (rewards, kl) = (&case.rewards, case.kl.as_deref());
-    let mut got = method.advantages(&Rewarded { groups: &groups, rewards, normalized: false, kl });
+    let mut got = method.advantages(&Rewarded { kl, ..Rewarded::new(&groups, rewards) });
     for (got, expected) in got.iter().zip(&case.advantages) {
         // The peer gives 0 to what has no reward.
         assert!(
@@ -369,11 +432,42 @@ fn advantages(method: &dyn Method, case: &Case) -> Vec<Option<f64>> {
     got
 }
 
+/// What a method that learns values makes of the tokens of a case, compared with what the peer does; nothing of other methods.
+fn credit(method: &dyn Method, case: &Case) -> Vec<Option<Credit>> {
+    if method.readout() != Readout::Both {
+        return Vec::new();
+    }
+    let groups: Vec<Range<usize>> = (0..case.rewards.len()).map(|at| at..at + 1).collect();
+    let log_ratios: Vec<Vec<f64>> = case
+        .old_logp
+        .iter()
+        .zip(&case.ref_logp)
+        .map(|(old, reference)| old.iter().zip(reference).map(|(p, q)| p - q).collect())
+        .collect();
+    let rewarded = Rewarded {
+        log_ratios: Some(&log_ratios),
+        values: &case.old_values,
+        ..Rewarded::new(&groups, &case.rewards)
+    };
+    let got = method.credit(&rewarded);
+    for (i, credit) in got.iter().enumerate() {
+        let Some(credit) = credit else {
+            assert!(case.rewards[i].is_none());
+            continue;
+        };
+        let both = [(&credit.advantages, &case.token_advantages[i]), (&credit.returns, &case.returns[i])];
+        for (got, expected) in both.iter().flat_map(|(got, expected)| got.iter().zip(*expected)) {
+            assert!((got - expected).abs() < 1e-12, "{:?}: {got} against {expected}", case.config);
+        }
+    }
+    got
+}
+
 #[test]
 fn unknown_settings_are_refused() {
     let error =
         toml::from_str::<MethodConfig>("name = \"dpo\"\nbetta = 0.2").expect_err("refused").to_string();
     assert!(error.contains("unknown field `betta`"), "{error}");
-    let error = toml::from_str::<MethodConfig>("name = \"ppo\"").expect_err("refused").to_string();
-    assert!(error.contains("unknown variant `ppo`, expected one of `sft`, `implicit-reward`, "), "{error}");
+    let error = toml::from_str::<MethodConfig>("name = \"pppo\"").expect_err("refused").to_string();
+    assert!(error.contains("unknown variant `pppo`, expected one of `sft`, `implicit-reward`, "), "{error}");
 }

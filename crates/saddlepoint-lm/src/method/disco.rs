@@ -331,6 +331,7 @@ mod tests {
                 .map(|(&(reward, group), old_logp)| Judged {
                     old_logp,
                     advantage: Some(0.0),
+                    credit: None,
                     reward: Some(reward),
                     group,
                 })
@@ -506,12 +507,8 @@ mod tests {
     fn rewards_that_are_neither_are_on_no_side() {
         let disco = Disco::new(DiscoConfig::default()).expect("valid");
         let rewards = [Some(1.0), Some(0.0), Some(0.5), None];
-        let rewarded = Rewarded {
-            groups: std::slice::from_ref(&(0..4)),
-            rewards: &rewards,
-            normalized: false,
-            kl: None,
-        };
+        let groups = std::slice::from_ref(&(0..4));
+        let rewarded = Rewarded::new(groups, &rewards);
         assert_eq!(disco.advantages(&rewarded), [Some(1.0), Some(-1.0), Some(0.0), None]);
         let told = |config| Disco::new(config).expect_err("refused").to_string();
         assert_eq!(

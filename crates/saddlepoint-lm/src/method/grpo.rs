@@ -275,6 +275,7 @@ mod tests {
         let judged = |rows: std::ops::Range<usize>, group: usize| Judged {
             old_logp: &old[rows],
             advantage: Some(advantages[group]),
+            credit: None,
             reward: None,
             group: 0,
         };

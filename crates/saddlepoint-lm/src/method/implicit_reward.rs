@@ -289,22 +289,7 @@ mod tests {
         let sequences: Vec<Range<usize>> = (0..tokens).step_by(length).map(|i| i..i + length).collect();
         let norm = Norm { tokens, sequences: tokens / length, pairs: 0, desirable: 0 };
         let mut out = Cotangent::default();
-        let means = method
-            .loss(
-                &View {
-                    sequences: &sequences,
-                    labels: &[],
-                    contexts: &[],
-                    stats,
-                    norm,
-                    beta: None,
-                    mismatched: 0.0,
-                    samples: &[],
-                    rollout: None,
-                },
-                &mut out,
-            )
-            .means(norm);
+        let means = method.loss(&View::new(&sequences, stats, norm), &mut out).means(norm);
         let of = move |name: &str| means.iter().find(|(known, _)| *known == name).expect("a metric").1;
         (of, out.logp)
     }

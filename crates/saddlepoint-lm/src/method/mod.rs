@@ -22,7 +22,9 @@ mod meta;
 mod on_policy;
 pub mod orpo;
 pub(crate) mod pairs;
+pub mod ppo;
 pub mod reinforce;
+pub mod reward;
 pub mod rloo;
 pub mod sft;
 pub mod simpo;
@@ -36,11 +38,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use meta::{Family, Meta, Status};
-pub use on_policy::{Judged, OnPolicy, Rewarded, Rollout};
+pub use on_policy::{Credit, Judged, OnPolicy, Rewarded, Rollout};
 pub use sums::{Per, Sums};
 
 use crate::Result;
-use crate::engine::{Cotangent, Stats, Want};
+use crate::engine::{Cotangent, Readout, Stats, Want};
 
 /// An objective over a batch of sequences.
 pub trait Method: Debug + Send + Sync {
@@ -49,6 +51,11 @@ pub trait Method: Debug + Send + Sync {
 
     /// The statistics it reads beside `logp` and `top1`.
     fn want(&self) -> Want;
+
+    /// What it needs the model to read from its last hidden states.
+    fn readout(&self) -> Readout {
+        Readout::Vocabulary
+    }
 
     /// Its own coefficient of the divergence from the reference. A method that has one is tethered by moving it;
     /// one that has none gets the divergence added to its loss.
@@ -88,8 +95,14 @@ pub trait Method: Debug + Send + Sync {
         Vec::new()
     }
 
+    /// What each token of each completion of a round is worth in the loss; none where there is no reward. In place of
+    /// [`advantages`](Self::advantages) for methods whose [`readout`](Self::readout) is [`Readout::Both`]: they learn a value of every prefix.
+    fn credit(&self, _rewarded: &Rewarded) -> Vec<Option<Credit>> {
+        Vec::new()
+    }
+
     /// Adds the derivative of the loss to `out` (vectors that it needs are grown to the length of
-    /// `view.stats.logp`) and returns the sums behind the metrics, among them `loss`.
+    /// `view.stats.logp`, or where there is none of `view.stats.score`) and returns the sums behind the metrics, among them `loss`.
     ///
     /// The loss of a batch is a sum over its sequences divided by counts of `view.norm`, which are those of the
     /// whole accumulation: so parts of a batch add up to the batch, unless the method couples its sequences.
@@ -104,6 +117,8 @@ pub enum Input {
     Supervised,
     /// Sequences `2i` and `2i + 1` are the chosen and the rejected completion of one prompt.
     Pairs,
+    /// As pairs, of which each sequence has one row, at its last token, and [`View::margins`] are there.
+    ScoredPairs,
     /// As pairs, each after a long prompt; the reference reads a short prompt instead, and [`View::contexts`] are there.
     LongPairs,
     /// Each sequence is a completion with a label of its own.
@@ -140,6 +155,8 @@ pub struct View<'a> {
     pub sequences: &'a [Range<usize>],
     /// Whether each sequence is desirable; empty unless the input is [`Input::Unpaired`].
     pub labels: &'a [bool],
+    /// How far apart the scores of each pair are asked to be. Empty unless the input is [`Input::ScoredPairs`].
+    pub margins: &'a [f64],
     /// Of each pair the rows of its chosen sequence that are not in `sequences`: prompts, and what stands between answers. The
     /// reference says nothing about them. Empty unless the input is [`Input::LongPairs`].
     pub contexts: &'a [Range<usize>],
@@ -165,6 +182,7 @@ impl<'a> View<'a> {
         Self {
             sequences,
             labels: &[],
+            margins: &[],
             contexts: &[],
             stats,
             norm,
@@ -238,8 +256,10 @@ methods! {
     Orpo = orpo::OrpoConfig;
     Kto = kto::KtoConfig;
     Longpo = longpo::LongpoConfig;
+    Reward = reward::RewardConfig;
     Reinforce = reinforce::ReinforceConfig;
     Rloo = rloo::RlooConfig;
+    Ppo = ppo::PpoConfig;
     Grpo = grpo::GrpoConfig;
     Disco = disco::DiscoConfig;
     Kdrl = kdrl::KdrlConfig;

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Per, Sums, View};
 
 /// What a method needs of the policy's own completions.
@@ -32,9 +34,38 @@ pub struct Rewarded<'a> {
     /// `ln π(y|x) − ln π₀(y|x)` of each completion under the policy that sampled it, nats; only if the method asked for it
     /// and no tether takes its place.
     pub kl: Option<&'a [f64]>,
+    /// The same of each of its tokens.
+    pub log_ratios: Option<&'a [Vec<f64>]>,
+    /// Of each completion the values of what each of its tokens follows, by the policy that sampled it. Empty unless the method
+    /// learns values.
+    pub values: &'a [Vec<f64>],
 }
 
-impl Rewarded<'_> {
+/// What the tokens of a completion are worth in the loss.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Credit {
+    /// Values by the policy that sampled it.
+    pub values: Vec<f64>,
+    /// Advantages.
+    pub advantages: Vec<f64>,
+    /// What values are to be.
+    pub returns: Vec<f64>,
+}
+
+impl Credit {
+    /// Mean advantage of its tokens.
+    pub fn mean(&self) -> f64 {
+        self.advantages.iter().sum::<f64>() / self.advantages.len() as f64
+    }
+}
+
+impl<'a> Rewarded<'a> {
+    /// Rewards as they are, without what only some methods ask for.
+    pub fn new(groups: &'a [Range<usize>], rewards: &'a [Option<f64>]) -> Self {
+        Self { groups, rewards, normalized: false, kl: None, log_ratios: None, values: &[] }
+    }
+
     /// The rewards less `beta` times the KL of their completions, where it is there.
     pub(super) fn less_kl(&self, beta: f64) -> Vec<Option<f64>> {
         let Some(kl) = self.kl else { return self.rewards.to_vec() };
@@ -63,6 +94,8 @@ pub struct Judged<'a> {
     /// By [`Method::advantages`](super::Method::advantages); `None` if nothing is to be learned from it: it has no reward, or it
     /// was cut and such are left out.
     pub advantage: Option<f64>,
+    /// What its tokens are worth, if the method learns values.
+    pub credit: Option<&'a Credit>,
     /// What it is worth.
     pub reward: Option<f64>,
     /// Number of its prompt in the round.

@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn baselines_in_closed_form() {
         let rewards = [Some(1.0), Some(0.0), Some(0.0), Some(0.0)];
-        let rewarded = Rewarded { groups: &[0..2, 2..4], rewards: &rewards, normalized: false, kl: None };
+        let rewarded = Rewarded::new(&[0..2, 2..4], &rewards);
         for (baseline, expected) in [
             (Baseline::None, [1.0, 0.0, 0.0, 0.0]),
             (Baseline::Batch, [0.75, -0.25, -0.25, -0.25]),
@@ -156,8 +156,7 @@ mod tests {
         let kl = |reference: [f64; 3]| policy.iter().zip(reference).map(|(p, q)| p - q).sum::<f64>();
         let kl = [kl([-0.6, -0.9, -1.3]), kl([-0.45, -1.05, -0.8])];
         let reinforce = Reinforce::new(ReinforceConfig { baseline: Baseline::None, beta: 0.05 });
-        let rewarded =
-            Rewarded { groups: &[0..1, 1..2], rewards: &[Some(1.7); 2], normalized: false, kl: Some(&kl) };
+        let rewarded = Rewarded { kl: Some(&kl), ..Rewarded::new(&[0..1, 1..2], &[Some(1.7); 2]) };
         let worth = reinforce.expect("valid").advantages(&rewarded);
         for (got, expected) in worth.into_iter().zip([1.67, 1.695]) {
             assert!((got.expect("a reward") - expected).abs() < 1e-12, "{got:?} for {expected}");

@@ -138,7 +138,7 @@ mod tests {
         let config = RlooConfig { beta: 0.5, ..RlooConfig::default() };
         let rloo = Rloo::new(config).expect("valid");
         let rewards = [Some(1.0), Some(0.0), None, Some(0.5)];
-        let rewarded = Rewarded { groups: &[0..2, 2..4], rewards: &rewards, normalized: false, kl: None };
+        let rewarded = Rewarded::new(&[0..2, 2..4], &rewards);
         assert_eq!(rloo.advantages(&rewarded), [Some(1.0), Some(-1.0), None, Some(0.0)]);
         let kl = [2.0, 0.0, 9.0, 9.0];
         let rewarded = Rewarded { kl: Some(&kl), ..rewarded };

@@ -10,7 +10,7 @@ use super::json::{self, Keys, Object};
 use super::safetensors::{self, SafeTensors};
 use super::{Dtype, bad, put};
 use crate::Result;
-use crate::engine::{LoraConfig, Shape, Target, TensorSpec, WeightSource};
+use crate::engine::{LoraConfig, Readout, SCORE, Shape, Target, TensorSpec, WeightSource};
 
 const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
@@ -67,7 +67,7 @@ pub fn read(folder: &Path, shape: &Shape) -> Result<Adapter> {
     let path = folder.join(CONFIG);
     let object = json::read(&path)?;
     let keys = Keys::new(&path, &object);
-    refuse_unsupported(keys)?;
+    refuse_unsupported(keys, shape.readout)?;
     let weights = SafeTensors::open(&folder.join(WEIGHTS))?;
     let r = keys.count("r")?.unwrap_or(8);
     if r == 0 {
@@ -93,13 +93,45 @@ pub fn read(folder: &Path, shape: &Shape) -> Result<Adapter> {
     Ok(Adapter { config, base, weights })
 }
 
-fn refuse_unsupported(keys: Keys) -> Result<()> {
+/// What an adapter says before it is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Purpose {
+    /// What it makes of its base. A reward model has to be asked for ([`ModelFolder::set_readout`](super::ModelFolder::set_readout))
+    /// before the adapter is read.
+    pub readout: Readout,
+    /// The base model it was trained on, if it says so.
+    pub base: Option<String>,
+}
+
+/// What the adapter in `folder` is for.
+///
+/// # Errors
+/// The adapter's configuration cannot be read.
+pub fn purpose(folder: &Path) -> Result<Purpose> {
+    let path = folder.join(CONFIG);
+    let object = json::read(&path)?;
+    let keys = Keys::new(&path, &object);
+    let scores = keys.text("task_type")? == Some(task(Readout::Score));
+    let readout = if scores { Readout::Score } else { Readout::Vocabulary };
+    Ok(Purpose { readout, base: keys.text("base_model_name_or_path")?.map(str::to_owned) })
+}
+
+/// PEFT's name for what an adapter does.
+fn task(readout: Readout) -> &'static str {
+    if readout == Readout::Score { "SEQ_CLS" } else { "CAUSAL_LM" }
+}
+
+fn refuse_unsupported(keys: Keys, readout: Readout) -> Result<()> {
     if keys.text("peft_type")? != Some("LORA") {
         return Err(keys.refuse("peft_type", "only LORA is supported"));
     }
-    if keys.text("task_type")?.is_some_and(|task| task != "CAUSAL_LM") {
-        return Err(keys.refuse("task_type", "only CAUSAL_LM is supported"));
+    if keys.text("task_type")?.is_some_and(|named| named != task(readout)) {
+        let why = format!("only {} is supported on this model", task(readout));
+        return Err(keys.refuse("task_type", &why));
     }
+    // PEFT adds both names of heads for classifiers of sequences.
+    let saved = keys.get("modules_to_save").and_then(Value::as_array);
+    let heads = saved.is_some_and(|list| list.iter().all(|name| name == "score" || name == "classifier"));
     if keys.text("bias")?.is_some_and(|bias| bias != "none") {
         return Err(keys.refuse("bias", "trained biases are not supported"));
     }
@@ -117,7 +149,8 @@ fn refuse_unsupported(keys: Keys) -> Result<()> {
         Value::Object(object) => object.is_empty(),
         _ => false,
     };
-    match keys.object.iter().find(|(key, value)| !KNOWN.contains(&key.as_str()) && !empty(value)) {
+    let fine = |key: &str| KNOWN.contains(&key) || (key == "modules_to_save" && heads && readout.score());
+    match keys.object.iter().find(|(key, value)| !fine(key) && !empty(value)) {
         Some((key, _)) => Err(keys.refuse(key, "is not supported")),
         None => Ok(()),
     }
@@ -197,19 +230,22 @@ pub fn write(
     specs: &[TensorSpec],
     read: &dyn Fn(&TensorSpec, &mut [f32]) -> Result<()>,
 ) -> Result<()> {
-    put(&folder.join(CONFIG), &json::to_bytes(&to_json(config, base)))?;
+    let scores = specs.last().is_some_and(|spec| spec.name.ends_with(SCORE));
+    let readout = if scores { Readout::Score } else { Readout::Vocabulary };
+    put(&folder.join(CONFIG), &json::to_bytes(&to_json(config, base, readout)))?;
     let specs: Vec<&TensorSpec> = specs.iter().collect();
     safetensors::write(&folder.join(WEIGHTS), &specs, read, Dtype::F32)
 }
 
 /// The keys of PEFT 0.21 with the values that plain LoRA gives them.
-fn to_json(config: &LoraConfig, base: &str) -> Object {
+fn to_json(config: &LoraConfig, base: &str, readout: Readout) -> Object {
     let alpha = config.lora_alpha;
     // PEFT declares an integer; a fraction stays one.
     let alpha = if alpha.fract() == 0.0 && alpha.abs() < 1e15 { json!(alpha as i64) } else { json!(alpha) };
     let mut targets: Vec<_> =
         Target::ALL.into_iter().filter(|target| config.target_modules.contains(target)).collect();
     targets.sort();
+    let saved = readout.score().then_some(["score"]);
     let value = json!({
         "alora_invocation_tokens": null,
         "alpha_pattern": {},
@@ -233,7 +269,7 @@ fn to_json(config: &LoraConfig, base: &str) -> Object {
         "lora_dropout": 0.0,
         "megatron_config": null,
         "megatron_core": "megatron.core",
-        "modules_to_save": null,
+        "modules_to_save": saved,
         "peft_type": "LORA",
         "qalora_group_size": 16,
         "r": config.r,
@@ -241,7 +277,7 @@ fn to_json(config: &LoraConfig, base: &str) -> Object {
         "revision": null,
         "target_modules": targets,
         "target_parameters": null,
-        "task_type": "CAUSAL_LM",
+        "task_type": task(readout),
         "trainable_token_indices": null,
         "use_dora": false,
         "use_qalora": false,

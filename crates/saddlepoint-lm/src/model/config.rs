@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::bad;
 use super::json::{Keys, Object};
 use crate::Result;
-use crate::engine::{Rope, RopeScaling, Shape};
+use crate::engine::{Readout, Rope, RopeScaling, Shape};
 
 /// No dimension of a model comes near this, and products of two of them fit in a `usize`.
 const MOST: usize = 1 << 24;
@@ -69,6 +69,7 @@ pub(super) fn shape(path: &Path, config: &Object) -> Result<Shape> {
         qk_norm: family == "qwen3",
         tied: keys.flag("tie_word_embeddings")?,
         context,
+        readout: readout(keys)?,
     };
     check(path, &shape)?;
     Ok(shape)
@@ -88,6 +89,45 @@ fn refuse_unsupported(keys: Keys) -> Result<()> {
         return Err(keys.refuse("hidden_act", "only silu is supported"));
     }
     Ok(())
+}
+
+/// What the class that the file names reads from the hidden states. A reward model is a classifier of sequences with one
+/// label.
+fn readout(keys: Keys) -> Result<Readout> {
+    let classes = keys.get("architectures").and_then(Value::as_array);
+    let classifies = |class: &Value| class.as_str().is_some_and(|class| class.ends_with(CLASSIFIER));
+    if !classes.is_some_and(|classes| classes.iter().any(classifies)) {
+        return Ok(Readout::Vocabulary);
+    }
+    // transformers has two labels unless a file says something else.
+    let labels = match keys.object("id2label")? {
+        Some(labels) => labels.len(),
+        None => keys.count("num_labels")?.unwrap_or(2),
+    };
+    if labels == 1 {
+        Ok(Readout::Score)
+    } else {
+        let why =
+            format!("classifiers of sequences are supported with one label (reward models), got {labels}");
+        Err(keys.refuse("architectures", &why))
+    }
+}
+
+/// How the names of transformers' classes for sequences end.
+const CLASSIFIER: &str = "ForSequenceClassification";
+
+/// Makes the description of a decoder that of a reward model. `pad` is the token behind which transformers looks for the last one of
+/// a sequence.
+pub(super) fn set_score(config: &mut Object, pad: Option<u32>) {
+    let family = match config.get("model_type").and_then(Value::as_str) {
+        Some("qwen2") => "Qwen2",
+        Some("qwen3") => "Qwen3",
+        _ => "Llama",
+    };
+    config.insert("architectures".into(), json!([format!("{family}{CLASSIFIER}")]));
+    config.insert("id2label".into(), json!({ "0": "LABEL_0" }));
+    config.insert("label2id".into(), json!({ "LABEL_0": 0 }));
+    config.insert("pad_token_id".into(), pad.into());
 }
 
 /// Sliding windows are refused where a layer would use one (transformers: layers from
@@ -236,6 +276,10 @@ mod tests {
                 "use_sliding_window = true: sliding-window attention is not supported",
             ),
             (
+                json!({ "model_type": "llama", "architectures": ["LlamaForSequenceClassification"] }),
+                "architectures = [\"LlamaForSequenceClassification\"]: classifiers of sequences are supported with one label",
+            ),
+            (
                 json!({ "model_type": "qwen3", "layer_types": ["full_attention", "sliding_attention"] }),
                 "layer_types = [\"full_attention\",\"sliding_attention\"]: only full_attention is supported",
             ),
@@ -280,9 +324,14 @@ mod tests {
                 qk_norm,
                 tied: qk_norm,
                 context: 77,
+                readout: Readout::Vocabulary,
             };
             let config = to_json(Path::new("config.json"), &shape).expect("a family");
             assert_eq!(super::shape(Path::new("config.json"), &config).expect("readable"), shape);
+            let mut config = config;
+            set_score(&mut config, Some(3));
+            let scored = Shape { readout: Readout::Score, ..shape };
+            assert_eq!(super::shape(Path::new("config.json"), &config).expect("readable"), scored);
         }
     }
 }

@@ -10,7 +10,7 @@ use super::safetensors::Shards;
 use super::text::{self, Files, Text};
 use super::{bad, config, unreadable};
 use crate::Result;
-use crate::engine::{Shape, TensorSpec, WeightSource};
+use crate::engine::{Readout, Shape, TensorSpec, WeightSource};
 
 const EMBEDDING: &str = "model.embed_tokens.weight";
 const HEAD: &str = "lm_head.weight";
@@ -24,6 +24,8 @@ pub struct ModelFolder {
     config: Object,
     text: Text,
     weights: Weights,
+    /// Whether the model is to have a score and its files have none.
+    lacks_score: bool,
 }
 
 #[derive(Debug)]
@@ -106,7 +108,14 @@ impl ModelFolder {
         }
         let text = Text::new(path, files, &Object::new(), shape.vocab)?;
         add_ids(&mut config, &text);
-        Ok(Self { shape, path: path.to_owned(), config, text, weights: Weights::None(Unwritten) })
+        Ok(Self {
+            shape,
+            path: path.to_owned(),
+            config,
+            text,
+            weights: Weights::None(Unwritten),
+            lacks_score: false,
+        })
     }
 
     fn open_folder(path: &Path) -> Result<Self> {
@@ -122,7 +131,8 @@ impl ModelFolder {
                 format!("tie_word_embeddings is true, but {HEAD} differs from {EMBEDDING}: set it to false");
             return Err(bad(&file, problem));
         }
-        Ok(Self { shape, path: path.to_owned(), config, text, weights: Weights::Shards(weights) })
+        let weights = Weights::Shards(weights);
+        Ok(Self { shape, path: path.to_owned(), config, text, weights, lacks_score: false })
     }
 
     /// `beside` are files of the folder that replace what would be rebuilt from the metadata.
@@ -148,7 +158,7 @@ impl ModelFolder {
         add_ids(&mut config, &text);
         let weights = GgufWeights::new(file, &shape);
         refuse_unknown_parts(&path, &weights, &shape, "blk.")?;
-        Ok(Self { shape, path, config, text, weights: Weights::Gguf(weights) })
+        Ok(Self { shape, path, config, text, weights: Weights::Gguf(weights), lacks_score: false })
     }
 
     /// The folder or file that was opened.
@@ -175,6 +185,36 @@ impl ModelFolder {
             self.shape.context = context;
             self.config.insert("max_position_embeddings".into(), context.into());
         }
+    }
+
+    /// Changes what is read from the hidden states, also of what is written: a language model becomes a reward model, or gets a
+    /// score beside its vocabulary. The score's weights are then in none of its files ([`lacks_score`](Self::lacks_score)).
+    ///
+    /// # Errors
+    /// A reward model is to be a language model.
+    pub fn set_readout(&mut self, readout: Readout) -> Result<()> {
+        if readout.vocabulary() && !self.shape.readout.vocabulary() {
+            let problem = "is a reward model: it has no distribution over tokens; give a language model";
+            return Err(bad(&self.path, problem));
+        }
+        if readout == Readout::Score && self.shape.readout != readout {
+            let pad = self.scoring_pad();
+            config::set_score(&mut self.config, pad);
+        }
+        self.lacks_score = readout.score() && !self.shape.readout.score();
+        self.shape.readout = readout;
+        Ok(())
+    }
+
+    /// Whether the weights of its score are in none of its files, so that they have to be drawn.
+    pub fn lacks_score(&self) -> bool {
+        self.lacks_score
+    }
+
+    /// The token that does not count when the last one of a sequence is looked for, whose score is the sequence's: transformers
+    /// skips padding, and TRL pads with the end token where a model has no other.
+    pub fn scoring_pad(&self) -> Option<u32> {
+        self.pad_id().or_else(|| self.eos_ids().first().copied())
     }
 
     /// `config.json`.

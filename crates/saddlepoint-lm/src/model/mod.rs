@@ -16,6 +16,7 @@ mod gguf;
 mod json;
 mod rope;
 mod safetensors;
+mod score;
 mod soup;
 mod text;
 mod write;
@@ -27,6 +28,7 @@ pub use dtype::Dtype;
 pub use folder::ModelFolder;
 pub use gguf::{Gguf, Kind};
 pub use safetensors::SafeTensors;
+pub use score::{ScoreScale, Scored};
 pub use soup::Soup;
 pub use write::{Format, fill_folder, write_folder};
 

@@ -122,6 +122,13 @@ impl Recipe {
         }
         TeacherConfig::check_for(self.teacher.as_ref(), &*method, self.tether.is_some())?;
         let held_out = self.data.has_eval();
+        if self.tether.is_some() && !method.readout().vocabulary() {
+            let problem = format!(
+                "has no use: `{}` makes a reward model, which has no distribution to hold; remove it",
+                method.meta().name
+            );
+            return Err(refused("tether", problem));
+        }
         if self.tether.is_some() && !held_out {
             let problem = "is measured on held-out prompts: set data.eval_path or data.eval_fraction";
             return Err(refused("tether", problem));
@@ -188,6 +195,11 @@ impl Recipe {
         let method = self.method.build()?;
         let Some(needs) = method.on_policy() else { return Ok(None) };
         let rollout = self.rollout.clone().unwrap_or_default();
+        if rollout.server.is_some() && self.model.lora.is_none() {
+            let problem =
+                "needs model.lora: a server is given the adapter that is trained, not all weights".to_owned();
+            return Err(Error::Config { key: "rollout.server".to_owned(), problem });
+        }
         Plan::new(&rollout, &self.train, &needs, method.meta().name).map(Some)
     }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::refused;
 use crate::Result;
-use crate::engine::{LoraConfig, Rope, RopeScaling, Shape};
+use crate::engine::{LoraConfig, Readout, Rope, RopeScaling, Shape};
 use crate::model::adapter::MAX_RANK;
 
 /// What is trained. Exactly one of `path`, `recipe` and `new` is given.
@@ -122,6 +122,7 @@ impl NewModel {
             qk_norm: self.family == Family::Qwen3,
             tied: self.tie_word_embeddings,
             context: self.max_position_embeddings,
+            readout: Readout::Vocabulary,
         }
     }
 

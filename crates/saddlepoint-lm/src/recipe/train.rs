@@ -22,7 +22,7 @@ pub struct OptimizerConfig {
     /// The rule and its settings.
     #[serde(flatten)]
     pub rule: optimizer::OptimizerConfig,
-    /// Largest learning rate. Without it the method's default: sft 2e-5, implicit-reward 5e-6, disco 2e-6, the
+    /// Largest learning rate. Without it the method's default: sft 2e-5, implicit-reward 5e-6, disco 2e-6, reward 1e-4, ppo 3e-6, the
     /// other methods on preferences and on rewards 1e-6.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub learning_rate: Option<f64>,

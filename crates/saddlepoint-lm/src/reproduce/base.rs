@@ -7,6 +7,7 @@ use rand_chacha::rand_core::Rng;
 use saddlepoint_core::atomic;
 use saddlepoint_core::reproduce::Observer;
 use saddlepoint_core::seed::Seed;
+use serde_json::{Map, Value, json};
 
 use crate::recipe::Recipe;
 use crate::trainer::{self, Event};
@@ -61,6 +62,25 @@ impl Base {
         let mut stream = Seed::new(VERSION).stream(&whole, &[]);
         format!("{:016x}{:016x}", stream.next_u64(), stream.next_u64())
     }
+}
+
+/// `tokenizer.json` and `tokenizer_config.json` of a vocabulary of words between white space, in the order of their ids. The first
+/// word ends a text.
+pub(super) fn word_tokenizer(words: &[String]) -> [(&'static str, String); 2] {
+    let vocab: Map<String, Value> =
+        words.iter().enumerate().map(|(id, word)| (word.clone(), id.into())).collect();
+    let end = &words[0];
+    let special = json!({
+        "id": 0, "content": end, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
+        "special": true
+    });
+    let tokenizer = json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [special], "normalizer": null,
+        "pre_tokenizer": { "type": "WhitespaceSplit" }, "post_processor": null, "decoder": null,
+        "model": { "type": "WordLevel", "vocab": vocab, "unk_token": end }
+    });
+    let config = json!({ "tokenizer_class": "PreTrainedTokenizerFast", "eos_token": end });
+    [("tokenizer.json", tokenizer.to_string()), ("tokenizer_config.json", config.to_string())]
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::engine::{Cotangent, Want};
+use crate::engine::{Cotangent, Readout, Want};
 use crate::method::{Meta, Method, OnPolicy, Rewarded, Samples, Sums, View};
 
 struct Corrupted<F> {
@@ -36,6 +36,10 @@ impl<F: Fn(&View, &mut Cotangent) + Send + Sync> Method for Corrupted<F> {
 
     fn want(&self) -> Want {
         self.method.want()
+    }
+
+    fn readout(&self) -> Readout {
+        self.method.readout()
     }
 
     fn samples(&self) -> Option<Samples> {

@@ -11,9 +11,9 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use saddlepoint_core::reproduce::Observer;
 use saddlepoint_core::seed::Seed;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
-use super::base::Base;
+use super::base::{Base, word_tokenizer};
 use crate::data::{Answered, LongPair};
 use crate::engine::{
     Divergence, Forest, GenerateConfig, Generator, Policy, Reference, Setup, Storage, Views, Want,
@@ -354,18 +354,6 @@ fn base(size: &Size) -> Base {
         corpus += &json!({ "text": text }).to_string();
         corpus.push('\n');
     }
-    let vocab: Map<String, Value> =
-        tokens.iter().enumerate().map(|(id, token)| (token.clone(), id.into())).collect();
-    let end = &tokens[END as usize];
-    let special = json!({
-        "id": END, "content": end, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
-        "special": true
-    });
-    let tokenizer = json!({
-        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [special], "normalizer": null,
-        "pre_tokenizer": { "type": "WhitespaceSplit" }, "post_processor": null, "decoder": null,
-        "model": { "type": "WordLevel", "vocab": vocab, "unk_token": end }
-    });
     let Size { width, base_steps, .. } = size;
     let recipe = format!(
         "[model]\nnew = {{ hidden_size = {width}, intermediate_size = {}, num_hidden_layers = 2, \
@@ -376,13 +364,8 @@ fn base(size: &Size) -> Base {
          warmup_steps = 50\nsave_total_limit = 1\nsample_prompts = 0\n",
         2 * width,
     );
-    let config = json!({ "tokenizer_class": "PreTrainedTokenizerFast", "eos_token": end });
-    let files = vec![
-        ("corpus.jsonl", corpus),
-        ("tokenizer.json", tokenizer.to_string()),
-        ("tokenizer_config.json", config.to_string()),
-    ];
-    Base { recipe, files }
+    let [tokenizer, config] = word_tokenizer(&tokens);
+    Base { recipe, files: vec![("corpus.jsonl", corpus), tokenizer, config] }
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ mod practice;
 mod preferences;
 mod problems;
 mod reviews;
+mod reward_ensembles;
 mod salsa;
 mod tdpo;
 mod two_digits;
@@ -40,6 +41,7 @@ pub const LIST: &[&Reproduction] = &[
     &kdrl::REPRODUCTION,
     &lion::REPRODUCTION,
     &longpo::REPRODUCTION,
+    &reward_ensembles::REPRODUCTION,
     &salsa::REPRODUCTION,
     &tdpo::REPRODUCTION,
 ];

@@ -64,12 +64,7 @@ impl Practice {
         step: u64,
         lr: f64,
     ) -> Result<()> {
-        round.advantages = method.advantages(&Rewarded {
-            groups: &round.groups(),
-            rewards: &round.rewards,
-            normalized: false,
-            kl: None,
-        });
+        round.advantages = method.advantages(&Rewarded::new(&round.groups(), &round.rewards));
         let pass = round.pass(0..round.completions.len(), |prompt| prompts[prompt]);
         learner.policy.zero_grads();
         let want = method.want().or(tether.map(Tether::want).unwrap_or_default());

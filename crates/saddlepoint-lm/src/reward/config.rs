@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::aggregate::Aggregation;
 use super::{
-    Reward, Rewards, accuracy, code, exact, http, length, overlong, pattern, program, repetition, schema,
-    task, think,
+    Reward, Rewards, accuracy, code, exact, http, length, model, overlong, pattern, program, repetition,
+    schema, task, think,
 };
 use crate::{Error, Result};
 
@@ -106,6 +106,7 @@ rewards! {
     Length = length::{Length, LengthConfig};
     GetSoftOverlongPunishment = overlong::{SoftOverlong, SoftOverlongConfig} as "soft_overlong_punishment_reward";
     GetRepetitionPenaltyReward = repetition::{Repetition, RepetitionConfig} as "repetition_penalty_reward";
+    RewardModel = model::{RewardModel, RewardModelConfig};
     Program = program::{Program, ProgramConfig};
     Http = http::{Http, HttpConfig};
 }
@@ -124,10 +125,11 @@ impl FunctionConfig {
 impl RewardConfig {
     /// The files and folders that it names.
     pub fn paths(&mut self) -> impl Iterator<Item = &mut PathBuf> {
-        self.reward_funcs.iter_mut().filter_map(|function| match &mut function.kind {
-            KindConfig::JsonSchema(config) => config.path.as_mut(),
-            KindConfig::Program(config) => Some(&mut config.folder),
-            _ => None,
+        self.reward_funcs.iter_mut().flat_map(|function| match &mut function.kind {
+            KindConfig::JsonSchema(config) => config.path.iter_mut().collect(),
+            KindConfig::RewardModel(config) => config.folders().collect(),
+            KindConfig::Program(config) => vec![&mut config.folder],
+            _ => Vec::new(),
         })
     }
 

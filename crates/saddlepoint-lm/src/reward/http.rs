@@ -7,14 +7,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
-use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Case, Judged, Reward, wire};
-use crate::{Error, Result};
+use crate::Result;
+use crate::http::{Client, Fault};
 
 /// Settings of `http`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -41,25 +40,12 @@ fn three() -> u32 {
     3
 }
 
-/// First wait before a request is sent again, seconds.
-const WAIT: f64 = 0.1;
-/// Most retries: the last wait is then a hundred seconds.
-const MOST_RETRIES: u32 = 10;
-/// Longest reply, in bytes.
-const REPLY_BYTES: u64 = 64 << 20;
-
 /// See the module.
 #[derive(Debug)]
 pub struct Http {
-    config: HttpConfig,
-    agent: ureq::Agent,
+    url: String,
+    client: Client,
     batch: AtomicU64,
-}
-
-/// Why there are no values.
-enum Fault {
-    Passing(String),
-    Lasting(String),
 }
 
 impl Http {
@@ -68,81 +54,24 @@ impl Http {
     /// # Errors
     /// A setting is outside its range.
     pub fn new(config: HttpConfig) -> Result<Self> {
-        let refused = |key: &str, problem: String| Err(Error::Config { key: key.to_owned(), problem });
-        if !config.url.starts_with("http://") {
-            let problem = format!(
-                "must start with http://, got {:?}; there is no TLS here, so use a local proxy for https://",
-                config.url
-            );
-            return refused("url", problem);
-        }
-        if !(config.timeout > 0.0 && config.timeout <= 1e5) {
-            return refused(
-                "timeout",
-                format!("must be in (0, 1e5] seconds, got {} (default 30)", config.timeout),
-            );
-        }
-        if config.retries > MOST_RETRIES {
-            return refused(
-                "retries",
-                format!("must be at most {MOST_RETRIES}, got {} (default 3)", config.retries),
-            );
-        }
-        let agent = ureq::Agent::config_builder()
-            .timeout_global(Some(Duration::from_secs_f64(config.timeout)))
-            .http_status_as_error(false)
-            // A proxy of the environment would be a hidden setting.
-            .proxy(None)
-            .build()
-            .new_agent();
-        Ok(Self { config, agent, batch: AtomicU64::new(0) })
-    }
-
-    fn post(&self, batch: u64, request: &str) -> Result<Vec<Option<f64>>, Fault> {
-        let passing = |error: ureq::Error| Fault::Passing(error.to_string());
-        let mut post = self.agent.post(&self.config.url).header("content-type", "application/json");
-        for (name, value) in &self.config.headers {
-            post = post.header(name, value);
-        }
-        let mut response = post.send(request).map_err(passing)?;
-        let status = response.status();
-        let body = response.body_mut().with_config().limit(REPLY_BYTES).read_to_string().map_err(passing)?;
-        if status == 200 {
-            return wire::values(batch, &body).map_err(Fault::Lasting);
-        }
-        let problem = format!("replied with status {}: {}", status.as_u16(), wire::excerpt(&body));
-        Err(if status == 429 || status.is_server_error() {
-            Fault::Passing(problem)
-        } else {
-            Fault::Lasting(problem)
-        })
+        let HttpConfig { url, timeout, retries, headers } = config;
+        let client = Client::new(&url, timeout, retries, headers, (thirty(), three()))?;
+        Ok(Self { url, client, batch: AtomicU64::new(0) })
     }
 }
 
 impl Reward for Http {
     fn allowance(&self, _cases: usize) -> f64 {
-        let requests = f64::from(self.config.retries + 1);
-        self.config.timeout * requests + WAIT * (2.0_f64).powf(requests)
+        self.client.longest()
     }
 
     fn score(&self, cases: &[Case]) -> Judged {
         let batch = self.batch.fetch_add(1, Ordering::Relaxed) + 1;
-        let request = wire::request(batch, cases);
-        let mut sent = 0;
-        loop {
-            sent += 1;
-            match self.post(batch, &request) {
-                Ok(values) => return Ok(values),
-                Err(Fault::Lasting(problem)) => return Err(format!("{}: {problem}", self.config.url).into()),
-                Err(Fault::Passing(problem)) if sent > self.config.retries => {
-                    let url = &self.config.url;
-                    return Err(format!("{url}: no reply to {sent} requests, last: {problem}").into());
-                }
-                Err(Fault::Passing(_)) => {
-                    thread::sleep(Duration::from_secs_f64(WAIT * 2.0_f64.powi(sent as i32 - 1)));
-                }
-            }
-        }
+        let values = self.client.post(&self.url, &wire::request(batch, cases), |reply| match reply.status {
+            200 => wire::values(batch, &reply.body).map_err(Fault::Lasting),
+            _ => Err(reply.fault()),
+        });
+        Ok(values?)
     }
 }
 
@@ -150,6 +79,7 @@ impl Reward for Http {
 mod tests {
     use std::io::{BufRead, BufReader, Read, Write};
     use std::net::TcpListener;
+    use std::thread;
 
     use super::super::tests::case;
     use super::*;

@@ -18,6 +18,7 @@
 pub mod accuracy;
 pub mod aggregate;
 pub mod answer;
+pub mod best_of_n;
 pub mod code;
 mod config;
 pub mod exact;
@@ -25,6 +26,7 @@ mod fence;
 mod guard;
 pub mod http;
 pub mod length;
+pub mod model;
 pub mod overlong;
 pub mod pattern;
 pub mod program;

@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::Case;
+use crate::http::excerpt;
 
 /// Version of the messages.
 const PROTOCOL: u32 = 1;
@@ -56,12 +57,6 @@ pub(super) fn values(batch: u64, reply: &str) -> Result<Vec<Option<f64>>, String
         return Err(format!("replied to batch {other} when asked for batch {batch}"));
     }
     reply.rewards.ok_or_else(|| "replied without `rewards` and without `error`".to_owned())
-}
-
-/// The beginning of a text, for messages.
-pub(super) fn excerpt(text: &str) -> String {
-    let start: String = text.chars().take(120).collect();
-    format!("{start:?}")
 }
 
 #[cfg(test)]

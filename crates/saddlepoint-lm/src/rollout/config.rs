@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::FilterConfig;
+use super::{Correction, CorrectionMode, FilterConfig, ServerConfig};
+use crate::engine::Weights;
 use crate::{Error, Result};
 
 /// How completions are sampled that a method learns from; TRL's names.
@@ -11,7 +12,7 @@ use crate::{Error, Result};
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("default" = RolloutConfig::default()))]
 pub struct RolloutConfig {
-    /// Completions a prompt. Without it the method's default: grpo, disco, kdrl and reinforce 8, rloo 2.
+    /// Completions a prompt. Without it the method's default: grpo, disco, kdrl and reinforce 8, rloo 2, ppo 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub num_generations: Option<usize>,
     /// Logits are divided by it, > 0, in sampling and in training.
@@ -34,6 +35,19 @@ pub struct RolloutConfig {
     /// `train.gradient_accumulation_steps`: a round is a step.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steps_per_generation: Option<usize>,
+    /// What sampling reads the weights as: `f32`, or copies as `bf16` or `int8`. These sample faster, from a distribution that is not
+    /// quite that of the policy, for which the derivatives by the log-probabilities are weighted.
+    pub weights: Weights,
+    /// A server that samples in the place of this process, with the adapter that is trained (`model.lora`). Its distribution is
+    /// taken for another than that of the policy, as with narrower weights.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<ServerConfig>,
+    /// How such completions are weighted: by the ratio of policy to sampling of a token or of a whole completion; a ratio beyond
+    /// `importance_sampling_clip_max` is held there (`token_truncate`, `sequence_truncate`), or what has it is left out (`token_mask`,
+    /// `sequence_mask`).
+    pub importance_sampling_mode: CorrectionMode,
+    /// Largest weight, > 0.
+    pub importance_sampling_clip_max: f64,
     /// Which prompts make up a round, by how often they are answered right. Without it all that are sampled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filter: Option<FilterConfig>,
@@ -51,6 +65,10 @@ impl Default for RolloutConfig {
             mask_truncated_completions: false,
             num_iterations: 1,
             steps_per_generation: None,
+            weights: Weights::F32,
+            server: None,
+            importance_sampling_mode: CorrectionMode::default(),
+            importance_sampling_clip_max: 3.0,
             filter: None,
         }
     }
@@ -76,6 +94,9 @@ impl RolloutConfig {
                 return refuse(key, format!("must be from 1 to {MOST}, got {value} (default {default})"));
             }
         }
+        if self.server.is_some() && self.weights != Weights::F32 {
+            return refuse("weights", "contradicts rollout.server, which samples; remove one".to_owned());
+        }
         let Self { temperature, top_p, min_p, .. } = *self;
         if !(temperature > 0.0 && temperature.is_finite()) {
             return refuse("temperature", format!("must be > 0, got {temperature} (default 1)"));
@@ -86,7 +107,21 @@ impl RolloutConfig {
         if !(0.0..1.0).contains(&min_p) {
             return refuse("min_p", format!("must be in [0, 1), got {min_p} (default 0)"));
         }
+        let clip_max = self.importance_sampling_clip_max;
+        if !(clip_max > 0.0 && clip_max.is_finite()) {
+            return refuse(
+                "importance_sampling_clip_max",
+                format!("must be > 0, got {clip_max} (default 3)"),
+            );
+        }
         Ok(())
+    }
+
+    /// How completions are weighted, where another distribution sampled them than is trained.
+    pub fn corrected(&self) -> Option<Correction> {
+        let correction =
+            Correction { mode: self.importance_sampling_mode, clip_max: self.importance_sampling_clip_max };
+        (self.weights != Weights::F32 || self.server.is_some()).then_some(correction)
     }
 
     /// The temperature, where it is not 1.
@@ -120,6 +155,10 @@ mod tests {
             (
                 RolloutConfig { min_p: f64::NAN, ..default.clone() },
                 "rollout.min_p: must be in [0, 1), got NaN (default 0)",
+            ),
+            (
+                RolloutConfig { importance_sampling_clip_max: 0.0, ..default.clone() },
+                "rollout.importance_sampling_clip_max: must be > 0, got 0 (default 3)",
             ),
             (
                 RolloutConfig { num_generations: Some(0), ..default.clone() },

@@ -12,10 +12,13 @@ use crate::engine::{Finish, GenerateConfig, Generator, Policy};
 pub struct Completion {
     /// Its tokens, the one that ended it included; at least one.
     pub ids: Vec<u32>,
-    /// Log-probability of each token under the policy that sampled it, at the temperature of sampling, nats.
+    /// Log-probability of each token under the policy that sampled it, as it read its weights, at the temperature of sampling, nats.
     pub logps: Vec<f64>,
     /// Whether the policy ended it; not so where it was cut at the longest length.
     pub finished: bool,
+    /// The name by which a server had the weights that sampled it; none of what this process sampled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
 }
 
 /// How completions are drawn.
@@ -46,6 +49,7 @@ impl Drawing<'_> {
             min_p: self.config.min_p,
             stop_ids: self.stop.to_vec(),
             max_batch: self.max_batch.min(prompts.len() * samples).max(1),
+            weights: self.config.weights,
             tempered: self.config.tempered().is_some(),
             ..GenerateConfig::default()
         };
@@ -56,6 +60,7 @@ impl Drawing<'_> {
                 ids: sample.ids,
                 logps: sample.logps,
                 finished: sample.finish == Finish::Stop,
+                version: None,
             })
             .collect())
     }

@@ -5,13 +5,17 @@
 //! prompt in the round and its own number, whatever else is decoded with it.
 
 mod config;
+mod correction;
 mod draw;
 pub mod filter;
 mod plan;
 mod round;
+mod server;
 
 pub use config::RolloutConfig;
+pub use correction::{Correction, CorrectionMode, Weighted};
 pub use draw::{Completion, Drawing};
 pub use filter::FilterConfig;
 pub use plan::{Place, Plan};
 pub use round::{Pass, Round};
+pub use server::{Server, ServerConfig};

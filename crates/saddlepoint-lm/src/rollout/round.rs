@@ -5,9 +5,9 @@ use std::ops::Range;
 use saddlepoint_core::metrics::Metrics;
 use serde::{Deserialize, Serialize};
 
-use super::Completion;
-use crate::engine::Forest;
-use crate::method::Judged;
+use super::{Completion, Correction, Weighted};
+use crate::engine::{Cotangent, Forest, Stats};
+use crate::method::{Credit, Judged};
 
 /// Everything that was sampled by the same weights. Completions of a prompt follow each other, and all prompts have as many.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -17,10 +17,16 @@ pub struct Round {
     pub examples: Vec<usize>,
     /// Completions, prompt after prompt.
     pub completions: Vec<Completion>,
+    /// Log-probabilities of each token under the weights that are trained, before their first step; empty where sampling read the
+    /// same or the one step of the round computes them.
+    pub trained: Vec<Vec<f64>>,
     /// What each is worth; `None` where no reward applies or one failed. Empty until they are judged.
     pub rewards: Vec<Option<f64>>,
     /// What each is worth in the loss; `None` where nothing is to be learned from it. Empty until they are judged.
     pub advantages: Vec<Option<f64>>,
+    /// What its tokens are worth in the loss, if the method learns values; otherwise empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub credit: Vec<Option<Credit>>,
 }
 
 /// A part of a round, ready for the policy.
@@ -32,6 +38,25 @@ pub struct Pass<'a> {
     pub sequences: Vec<Range<usize>>,
     /// What is known of each.
     pub judged: Vec<Judged<'a>>,
+    /// Log-probabilities of the tokens of each as they were sampled.
+    pub sampled: Vec<&'a [f64]>,
+}
+
+impl<'a> Pass<'a> {
+    /// Takes the policy that the statistics are of for the one before its first step.
+    pub fn trained_by(&mut self, stats: &'a Stats) {
+        for (judged, rows) in self.judged.iter_mut().zip(&self.sequences) {
+            judged.old_logp = &stats.logp[rows.clone()];
+        }
+    }
+
+    /// Weights the derivatives by the log-probabilities of what was sampled otherwise than it is trained.
+    pub fn weight(&self, correction: Correction, cotangent: &mut Cotangent, weighted: &mut Weighted) {
+        for ((rows, judged), sampled) in self.sequences.iter().zip(&self.judged).zip(&self.sampled) {
+            let weights = correction.weights(judged.old_logp, sampled, weighted);
+            cotangent.logp[rows.clone()].iter_mut().zip(weights).for_each(|(slope, weight)| *slope *= weight);
+        }
+    }
 }
 
 impl Round {
@@ -76,7 +101,12 @@ impl Round {
 
     /// Puts completions below the prompts that `prompt` gives for their examples.
     pub fn pass<'p>(&self, part: Range<usize>, prompt: impl Fn(usize) -> &'p [u32]) -> Pass<'_> {
-        let mut pass = Pass { forest: Forest::default(), sequences: Vec::new(), judged: Vec::new() };
+        let mut pass = Pass {
+            forest: Forest::default(),
+            sequences: Vec::new(),
+            judged: Vec::new(),
+            sampled: Vec::new(),
+        };
         let mut root = (usize::MAX, 0);
         for i in part {
             let (group, completion) = (i / self.each(), &self.completions[i]);
@@ -84,9 +114,11 @@ impl Round {
                 root = (group, pass.forest.root(prompt(self.examples[group])));
             }
             pass.sequences.push(pass.forest.completion(root.1, &completion.ids));
+            pass.sampled.push(&completion.logps);
             pass.judged.push(Judged {
-                old_logp: &completion.logps,
+                old_logp: self.trained.get(i).unwrap_or(&completion.logps),
                 advantage: self.advantages.get(i).copied().flatten(),
+                credit: self.credit.get(i).and_then(Option::as_ref),
                 reward: self.rewards.get(i).copied().flatten(),
                 group,
             });
@@ -122,8 +154,12 @@ mod tests {
     use super::*;
 
     fn round() -> Round {
-        let completion =
-            |ids: &[u32], finished| Completion { ids: ids.to_vec(), logps: vec![-1.0; ids.len()], finished };
+        let completion = |ids: &[u32], finished| Completion {
+            ids: ids.to_vec(),
+            logps: vec![-1.0; ids.len()],
+            finished,
+            version: None,
+        };
         Round {
             examples: vec![7, 3],
             completions: vec![
@@ -132,8 +168,10 @@ mod tests {
                 completion(&[9], true),
                 completion(&[8, 9], true),
             ],
+            trained: Vec::new(),
             rewards: vec![Some(1.0), None, Some(0.0), Some(1.0)],
             advantages: vec![Some(0.0), None, Some(-0.5), Some(0.5)],
+            credit: Vec::new(),
         }
     }
 

@@ -18,6 +18,7 @@ use super::example::Asked;
 use super::job::Job;
 use super::sampling::Sampling;
 use crate::data::generate::GenerateConfig;
+use crate::reward::best_of_n;
 use crate::{Error, Result};
 
 /// The best of `n` samples, as a mean over prompts.
@@ -62,7 +63,7 @@ impl Job {
                 [prompts[drawn.prompt], &drawn.ids].map(|ids| self.codec.tokenizer.decode(ids));
             right[drawn.prompt] += usize::from(!drawn.cut && task.verify(&prompt, &said));
         }
-        let sizes = std::iter::successors(Some(1), |n| Some(2 * n)).take_while(|&n| n <= samples);
+        let sizes = best_of_n::sizes(samples);
         Ok(Some(sizes.map(|n| best_of(&right, samples, n)).collect()))
     }
 }
@@ -73,7 +74,7 @@ fn best_of(right: &[usize], samples: usize, n: usize) -> BestOf {
     let Mean { value: reward, interval } = Mean::of(&rewards);
     let divergences = right.iter().map(|&right| divergence(right as f64 / samples as f64, n));
     let divergence = divergences.sum::<f64>() / right.len() as f64;
-    let bound = (n as f64).ln() - (n as f64 - 1.0) / n as f64;
+    let bound = best_of_n::divergence(n);
     BestOf { n, reward, interval, divergence, bound }
 }
 

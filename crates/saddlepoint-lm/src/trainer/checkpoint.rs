@@ -7,6 +7,7 @@
 //! | `kept.safetensors` | the latest weights within the budget, if there is one |
 //! | `trainer_state.json` | steps, epoch, best metric and history, as transformers writes them |
 //! | `reference.safetensors` | a reference that moves |
+//! | `value_head.safetensors` | what a policy gradient with values learns beside the policy |
 //! | `rollouts.json` | completions that later steps go on with, if there are any |
 //! | `state.json` | everything else |
 //!
@@ -21,7 +22,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 
 use super::state::{State, VERSION};
-use crate::engine::{Policy, TensorSpec, WeightSource};
+use crate::engine::{Policy, Readout, SCORE, TensorSpec, WeightSource};
 use crate::model::{Format, ModelFolder, SafeTensors, adapter, fill_folder};
 use crate::recipe::Recipe;
 use crate::{Error, Result};
@@ -30,6 +31,7 @@ const OPTIMIZER: &str = "optimizer.safetensors";
 const KEPT: &str = "kept.safetensors";
 const REFERENCE: &str = "reference.safetensors";
 const ROLLOUTS: &str = "rollouts.json";
+const VALUES: &str = "value_head.safetensors";
 const STATE: &str = "state.json";
 const TRAINER_STATE: &str = "trainer_state.json";
 
@@ -40,16 +42,23 @@ pub(super) fn write_weights(
     model: &ModelFolder,
     policy: &mut Policy,
 ) -> Result<()> {
+    let readout = policy.shape().readout;
     let trainable = policy.trainable();
-    let (params, specs) = (&*trainable.params, trainable.tensors);
+    let params = &*trainable.params;
+    let specs: Vec<TensorSpec> = public(trainable.tensors, readout).cloned().collect();
     let read = |spec: &TensorSpec, out: &mut [f32]| {
         out.copy_from_slice(&params[spec.range()]);
         Ok(())
     };
     match &recipe.model.lora {
-        Some(lora) => adapter::write(folder, lora, &model.path().to_string_lossy(), specs, &read),
-        None => fill_folder(folder, model, specs, &read, Format::default()),
+        Some(lora) => adapter::write(folder, lora, &model.path().to_string_lossy(), &specs, &read),
+        None => fill_folder(folder, model, &specs, &read, Format::default()),
     }
+}
+
+/// The tensors that others read: a policy's values are its trainer's business.
+fn public(specs: &[TensorSpec], readout: Readout) -> impl Iterator<Item = &TensorSpec> {
+    specs.iter().filter(move |spec| readout != Readout::Both || !spec.name.ends_with(SCORE))
 }
 
 /// Reads the weights that [`write_weights`] wrote.
@@ -67,8 +76,10 @@ pub(super) fn read_weights(
 }
 
 fn fill(policy: &mut Policy, source: &dyn WeightSource) -> Result<()> {
+    let readout = policy.shape().readout;
     let trainable = policy.trainable();
-    trainable.tensors.iter().try_for_each(|spec| source.read(spec, &mut trainable.params[spec.range()]))
+    public(trainable.tensors, readout)
+        .try_for_each(|spec| source.read(spec, &mut trainable.params[spec.range()]))
 }
 
 /// Fills `folder` with everything but the weights.
@@ -87,6 +98,15 @@ pub(super) fn write_state(
     }
     if let Some(reference) = policy.follower() {
         write_tensors(&folder.join(REFERENCE), &specs, &[("", reference)])?;
+    }
+    if policy.shape().readout == Readout::Both {
+        let trainable = policy.trainable();
+        let values = trainable.tensors.last().filter(|spec| spec.name.ends_with(SCORE));
+        write_tensors(
+            &folder.join(VALUES),
+            values.map_or(&[], std::slice::from_ref),
+            &[("", trainable.params)],
+        )?;
     }
     if let Some(round) = &state.round {
         let round = serde_json::to_vec(round).expect("finite numbers are JSON");
@@ -145,6 +165,13 @@ pub(super) fn read(
     };
     if let Some(reference) = policy.follower() {
         reference.copy_from_slice(&gather(&SafeTensors::open(&folder.join(REFERENCE))?, &specs, "")?);
+    }
+    if policy.shape().readout == Readout::Both {
+        let file = SafeTensors::open(&folder.join(VALUES))?;
+        let trainable = policy.trainable();
+        for spec in trainable.tensors.iter().filter(|spec| spec.name.ends_with(SCORE)) {
+            file.read(spec, &mut trainable.params[spec.range()])?;
+        }
     }
     let mut trainer_state: Value = parse(&folder.join(TRAINER_STATE))?;
     if let Value::Array(history) = trainer_state["log_history"].take() {

@@ -9,7 +9,7 @@ use super::long;
 use super::sampling::Drawn;
 use crate::Result;
 use crate::data::{Labelled, LongPair, Pair, Prompt, Supervised};
-use crate::engine::{Forest, Policy, Stats, Want};
+use crate::engine::{Forest, Policy, Row, Stats, Want};
 use crate::method::{Completions, Norm, View};
 
 /// One record of the training data, as ids.
@@ -17,9 +17,63 @@ use crate::method::{Completions, Norm, View};
 pub(crate) enum Example {
     Supervised(Supervised),
     Pair(Pair),
+    Compared(Compared),
     Long(LongPair),
     Labelled(Labelled),
     Posed(Posed),
+}
+
+/// A pair whose sequences are scored at their last token.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Compared {
+    /// Completions end with the token that is scored; one is empty where that is in the prompt.
+    pub(crate) pair: Pair,
+    /// Place of the scored token in prompt and completion, of the chosen and of the rejected sequence.
+    pub(crate) scored: [usize; 2],
+    /// How far apart the scores are asked to be.
+    pub(crate) margin: f64,
+}
+
+impl Compared {
+    /// `pad` is the token that is passed over where the last one is looked for.
+    pub(crate) fn new(mut pair: Pair, pad: Option<u32>, margin: f64) -> Self {
+        let Pair { prompt, chosen, rejected } = &mut pair;
+        let scored = [chosen, rejected].map(|completion| {
+            let last = last_token([&prompt[..], completion].concat().iter(), pad);
+            completion.truncate((last + 1).saturating_sub(prompt.len()));
+            last
+        });
+        Self { pair, scored, margin }
+    }
+
+    /// Puts both sequences below their prompt. Returns their rows, one each.
+    fn add(&self, forest: &mut Forest) -> Vec<Range<usize>> {
+        let Pair { prompt, chosen, rejected } = &self.pair;
+        let root = forest.root(prompt);
+        let start = forest.segments[root].tokens.start;
+        let sides = [chosen, rejected].into_iter().zip(self.scored);
+        let rows = sides.map(|(completion, scored)| {
+            let at = match scored.checked_sub(prompt.len()) {
+                None => start + scored,
+                Some(within) => {
+                    let child = forest.child(root, completion);
+                    forest.segments[child].tokens.start + within
+                }
+            };
+            // Nothing is predicted; a score does not depend on the target.
+            forest.rows.push(Row { at, target: 0 });
+            forest.rows.len() - 1..forest.rows.len()
+        });
+        rows.collect()
+    }
+}
+
+/// Place of the token at which a sequence is scored: the last that is not `pad`, the first if all are.
+pub(crate) fn last_token<'a>(
+    ids: impl DoubleEndedIterator<Item = &'a u32> + ExactSizeIterator,
+    pad: Option<u32>,
+) -> usize {
+    ids.enumerate().rev().find(|(_, id)| Some(**id) != pad).map_or(0, |(place, _)| place)
 }
 
 /// A prompt to be answered, with what rewards read beside it.
@@ -45,7 +99,7 @@ impl Example {
                 let first = s.supervised.iter().position(|&on| on).expect("something is supervised");
                 &s.ids[..first]
             }
-            Example::Pair(pair) => &pair.prompt,
+            Example::Pair(pair) | Example::Compared(Compared { pair, .. }) => &pair.prompt,
             Example::Long(pair) => &pair.chosen.ids[..pair.chosen.answers[0].start],
             Example::Labelled(labelled) => &labelled.prompt,
             Example::Posed(posed) => &posed.prompt.ids,
@@ -71,7 +125,9 @@ impl Example {
     pub(super) fn completions(&self) -> Vec<&[u32]> {
         match self {
             Example::Supervised(_) | Example::Posed(_) => Vec::new(),
-            Example::Pair(pair) => vec![&pair.chosen, &pair.rejected],
+            Example::Pair(pair) | Example::Compared(Compared { pair, .. }) => {
+                vec![&pair.chosen, &pair.rejected]
+            }
             Example::Long(pair) => {
                 let start = pair.chosen.answers[0].start;
                 [&pair.chosen, &pair.rejected].map(|side| &side.ids[start..]).to_vec()
@@ -104,6 +160,7 @@ impl Example {
                 norm.tokens += long::answers(&pair.chosen) + long::answers(&pair.rejected);
                 norm.sequences += 2;
             }
+            Example::Compared(_) => norm.sequences += 2,
             _ => {
                 for completion in self.completions() {
                     norm.tokens += completion.len();
@@ -111,7 +168,7 @@ impl Example {
                 }
             }
         }
-        norm.pairs += usize::from(matches!(self, Example::Pair(_) | Example::Long(_)));
+        norm.pairs += usize::from(matches!(self, Example::Pair(_) | Example::Compared(_) | Example::Long(_)));
         norm.desirable += usize::from(self.labelled().is_some_and(|labelled| labelled.label));
     }
 
@@ -130,6 +187,7 @@ impl Example {
                 s.supervised.iter().rposition(|&on| on).expect("something is supervised")
             }
             Example::Long(pair) => (self.prompt().len() + self.below()).max(long::reference_tokens(pair)),
+            Example::Compared(_) => self.tokens() - self.prompt().len(),
             _ => self.prompt().len() + self.below(),
         }
     }
@@ -140,6 +198,7 @@ impl Example {
         self.count(&mut norm);
         match self {
             Example::Long(pair) => norm.tokens + pair.chosen.ids.len() - 1 - long::answers(&pair.chosen),
+            Example::Compared(_) => 2,
             _ => norm.tokens,
         }
     }
@@ -185,6 +244,8 @@ pub(crate) struct Batch {
     pub(crate) sequences: Vec<Range<usize>>,
     /// Of the completions that have one.
     pub(crate) labels: Vec<bool>,
+    /// Of the pairs that are scored.
+    pub(crate) margins: Vec<f64>,
     /// The samples after each example's prompt, if there are any.
     pub(crate) samples: Vec<Completions>,
 }
@@ -198,8 +259,8 @@ impl Batch {
         beta: Option<f64>,
         mismatched: f64,
     ) -> View<'a> {
-        let Self { sequences, labels, contexts, samples, .. } = self;
-        View { sequences, labels, contexts, stats, norm, beta, mismatched, samples, rollout: None }
+        let Self { sequences, labels, margins, contexts, samples, .. } = self;
+        View { sequences, labels, margins, contexts, stats, norm, beta, mismatched, samples, rollout: None }
     }
 
     /// What the reference predicts from.
@@ -253,6 +314,7 @@ pub(crate) fn with_samples(examples: &[&Example], drawn: &[Vec<Drawn>]) -> Batch
         match example {
             Example::Supervised(s) => placed[i] = Some(vec![forest.sequence(&s.ids, &s.supervised)]),
             Example::Long(pair) => placed[i] = Some(views.add(&mut forest, pair)),
+            Example::Compared(pair) => placed[i] = Some(pair.add(&mut forest)),
             _ if placed[i].is_none() => {
                 let root = forest.root(example.prompt());
                 for (j, (place, other)) in placed.iter_mut().zip(examples).enumerate().skip(i) {
@@ -272,8 +334,13 @@ pub(crate) fn with_samples(examples: &[&Example], drawn: &[Vec<Drawn>]) -> Batch
     }
     sequences.extend(placed.into_iter().flat_map(|rows| rows.expect("every example has its place")));
     let labels = examples.iter().filter_map(|e| e.labelled()).map(|labelled| labelled.label).collect();
+    let margin = |example: &&Example| match example {
+        Example::Compared(pair) => Some(pair.margin),
+        _ => None,
+    };
+    let margins = examples.iter().filter_map(margin).collect();
     let (reference, contexts) = views.finish(&mut forest);
-    Batch { forest, reference, contexts, sequences, labels, samples }
+    Batch { forest, reference, contexts, sequences, labels, margins, samples }
 }
 
 #[cfg(test)]
@@ -321,6 +388,33 @@ mod tests {
         }
         assert_eq!(samples.iter().map(|sampled| sampled.truncated).collect::<Vec<_>>(), [1, 0, 0]);
         assert_eq!(sequences.iter().map(targets).collect::<Vec<_>>().concat(), [3, 9, 9, 9, 8, 9, 4]);
+    }
+
+    #[test]
+    fn pairs_to_compare_are_scored_at_the_last_token_that_is_no_padding() {
+        let pair = |prompt: &[u32], chosen: &[u32], rejected: &[u32]| Pair {
+            prompt: prompt.to_vec(),
+            chosen: chosen.to_vec(),
+            rejected: rejected.to_vec(),
+        };
+        let compared = [
+            Compared::new(pair(&[1, 2], &[3, 4, 9], &[5, 9]), Some(9), 0.5),
+            Compared::new(pair(&[7, 9], &[9], &[9, 9, 6]), Some(9), 0.0),
+            Compared::new(pair(&[1], &[3, 9], &[9]), None, 1.0),
+        ];
+        let examples: Vec<Example> = compared.into_iter().map(Example::Compared).collect();
+        let Batch { forest, sequences, margins, .. } = batch(&examples.iter().collect::<Vec<_>>());
+        assert_eq!(forest.tokens, [1, 2, 3, 4, 5, 7, 9, 9, 9, 6, 1, 3, 9, 9]);
+        let at: Vec<usize> = sequences.iter().map(|rows| forest.rows[rows.start].at).collect();
+        assert_eq!((at, margins), (vec![3, 4, 5, 9, 12, 13], vec![0.5, 0.0, 1.0]));
+        assert!(sequences.iter().all(|rows| rows.len() == 1));
+        let (tokens, rows) = bound(&examples, 3);
+        assert_eq!((tokens, rows), (forest.len(), 6));
+        let mut norm = Norm::default();
+        for example in &examples {
+            example.count(&mut norm);
+        }
+        assert_eq!(norm, Norm { tokens: 0, sequences: 6, pairs: 3, desirable: 0 });
     }
 
     #[test]

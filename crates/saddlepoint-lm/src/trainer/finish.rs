@@ -119,7 +119,11 @@ pub(super) fn finish(run: &mut Run, observer: Observer) -> Result<Summary> {
             source,
         })?;
     }
-    atomic::dir(&model, |folder| write_weights(folder, &job.recipe, &job.model, &mut run.policy))?;
+    let scale = job.score_scale(&mut run.policy)?;
+    atomic::dir(&model, |folder| {
+        write_weights(folder, &job.recipe, &job.model, &mut run.policy)?;
+        scale.map_or(Ok(()), |scale| scale.write(folder))
+    })?;
 
     let summary = Summary {
         run_dir: run.dir.path().to_owned(),

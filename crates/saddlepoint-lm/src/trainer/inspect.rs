@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::checkpoint::read_weights;
 use super::evaluate::evaluate;
-use super::example::{Example, batch};
+use super::example::{Compared, Example, batch};
 use super::job::{Job, Part};
 use crate::data::doctor::{Finding, Piece, Samples, inspect, pieces};
 use crate::data::{Answered, Labelled, LongPair, Pair, Prompt, Supervised};
@@ -23,7 +23,9 @@ impl Job {
         for example in &self.train.examples {
             match example {
                 Example::Supervised(item) => supervised.push(item.clone()),
-                Example::Pair(item) => pairs.push(item.clone()),
+                Example::Pair(item) | Example::Compared(Compared { pair: item, .. }) => {
+                    pairs.push(item.clone());
+                }
                 Example::Long(item) => long.push(item.clone()),
                 Example::Labelled(item) => labelled.push(item.clone()),
                 Example::Posed(item) => prompts.push(item.prompt.clone()),
@@ -32,6 +34,7 @@ impl Job {
         let samples = match self.method.meta().input {
             Input::Supervised => Samples::Supervised(&supervised),
             Input::Pairs => Samples::Pairs(&pairs),
+            Input::ScoredPairs => Samples::Compared(&pairs),
             Input::LongPairs => Samples::LongPairs(&long),
             Input::Unpaired => Samples::Unpaired(&labelled),
             Input::Prompts => Samples::Prompts(&prompts),

@@ -5,19 +5,20 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use rand_distr::{Distribution, StandardNormal};
 use saddlepoint_core::memory;
 use saddlepoint_core::seed::Seed;
 use serde_json::{Value, json};
 
-use super::example::{Asked, Example, Posed, bound};
+use super::example::{Asked, Compared, Example, Posed, bound};
 use super::long;
 use super::order::permutation;
 use crate::data::generate::{Split, Task};
-use crate::data::{Codec, PrepareReport, Prompt, ReadReport, Record, Template, Tokenizer, prepare};
+use crate::data::{Codec, Pair, PrepareReport, Prompt, ReadReport, Record, Template, Tokenizer, prepare};
 use crate::data::{read_json, read_records_as};
 use crate::engine::{Policy, Reference, Setup, Shape, Storage, Want};
 use crate::method::{Input, Method, Samples};
-use crate::model::{ModelFolder, Soup};
+use crate::model::{ModelFolder, Scored, Soup};
 use crate::recipe::{FrozenDtype, NewModel, Recipe};
 use crate::reward::{RewardConfig, Rewards};
 use crate::rollout::{Plan, RolloutConfig};
@@ -89,11 +90,12 @@ impl Job {
         recipe.check()?;
         let method = recipe.method.build()?;
         let mut model = open_model(recipe)?;
+        model.set_readout(method.readout())?;
         let reference_shape = model.shape.clone();
         model.set_positions(recipe.model.rope_theta, recipe.model.max_position_embeddings);
         let codec = codec(&model)?;
         let held_to = held_to(recipe, &model, &codec)?;
-        let (train, eval) = examples(recipe, &codec, method.meta().input)?;
+        let (train, eval) = examples(recipe, &codec, method.meta().input, model.scoring_pad())?;
         let longest = eval.iter().chain([&train]).map(|part| part.prepared.longest).max().unwrap_or(0);
         if longest > model.shape.context {
             let (key, context) = ("data.max_length".to_owned(), model.shape.context);
@@ -281,6 +283,9 @@ impl Job {
     /// leave no room for a sample in the context are passed over.
     pub(super) fn sampled_prompts(&self) -> (Vec<Asked<'_>>, bool) {
         let part = self.eval.as_ref().unwrap_or(&self.train);
+        if !self.model.shape.readout.vocabulary() {
+            return (Vec::new(), self.eval.is_some());
+        }
         let count = self.recipe.tether.as_ref().map_or(self.recipe.train.sample_prompts, |t| t.final_prompts);
         let mut prompts = part.prompts();
         prompts.retain(|asked| self.fits(asked.ids));
@@ -324,6 +329,11 @@ impl Job {
         let mut policy = Policy::new(self.model.shape.clone(), setup)?;
         let seed = Seed::new(self.recipe.train.seed);
         match &self.recipe.model.path {
+            Some(_) if self.model.lacks_score() => {
+                let score = StandardNormal.sample_iter(seed.stream("model/score", &[]));
+                let score = score.take(self.model.shape.hidden).map(|v: f32| SCORE_STD * v).collect();
+                policy.load(&Scored { model: &self.model, score })?;
+            }
             Some(_) => policy.load(self.model.source())?,
             None => policy.init(&mut seed.stream("model/init", &[])),
         }
@@ -402,6 +412,9 @@ impl Job {
     }
 }
 
+/// Deviation of the weights of a new score: `initializer_range` of transformers.
+const SCORE_STD: f32 = 0.02;
+
 /// The models of the reference, if it is not made of the policy itself. A teacher is one.
 fn held_to(recipe: &Recipe, model: &ModelFolder, codec: &Codec) -> Result<Vec<(ModelFolder, f64)>> {
     let open = |path: &Path, weight| Ok((comparable(path, model, codec)?, weight));
@@ -438,6 +451,11 @@ fn not_run(key: &str) -> Error {
 /// It cannot be opened, predicts another number of tokens, or has another token for an id.
 pub fn comparable(path: &Path, model: &ModelFolder, codec: &Codec) -> Result<ModelFolder> {
     let other = ModelFolder::open(path)?;
+    if !other.shape.readout.vocabulary() {
+        let problem =
+            "gives scores and predicts no tokens, so there are no probabilities to compare".to_owned();
+        return Err(Error::Model { path: path.to_owned(), problem });
+    }
     if other.shape.vocab != model.shape.vocab {
         let problem = format!(
             "predicts {} tokens and {} {}: probabilities of the two cannot be compared",
@@ -502,25 +520,26 @@ fn parse(path: &Path) -> Result<Value> {
         .map_err(|e| Error::Model { path: path.to_owned(), problem: format!("is not JSON: {e}") })
 }
 
-fn examples(recipe: &Recipe, codec: &Codec, input: Input) -> Result<(Part, Option<Part>)> {
+/// `pad` is the token that does not count as the last of a sequence.
+fn examples(recipe: &Recipe, codec: &Codec, input: Input, pad: Option<u32>) -> Result<(Part, Option<Part>)> {
     let data = &recipe.data;
     let seed = Seed::new(recipe.train.seed);
     if let Some(generate) = &data.generate {
         let part = |split| {
             let lines = match input {
                 Input::Supervised => generate.corpus(split, seed),
-                Input::Pairs => generate.pairs(split, seed),
+                Input::Pairs | Input::ScoredPairs => generate.pairs(split, seed),
                 Input::LongPairs => generate.long_pairs(split, seed)?,
                 Input::Unpaired => generate.unpaired(split, seed),
                 Input::Prompts => generate.prompts(split, seed),
             };
             let read = read_json(Path::new("data.generate"), lines.as_bytes(), &data.reading())?;
-            prepared(recipe, codec, input, read)
+            prepared(recipe, codec, input, pad, read)
         };
         let eval = (generate.eval_samples > 0).then(|| part(Split::Eval)).transpose()?;
         return Ok((part(Split::Train)?, eval));
     }
-    let file = |path| prepared(recipe, codec, input, read_records_as(path, &data.reading())?);
+    let file = |path| prepared(recipe, codec, input, pad, read_records_as(path, &data.reading())?);
     let all = file(data.path.as_deref().expect("checked: a path where nothing is generated"))?;
     match &data.eval_path {
         Some(path) => Ok((all, Some(file(path)?))),
@@ -529,7 +548,13 @@ fn examples(recipe: &Recipe, codec: &Codec, input: Input) -> Result<(Part, Optio
     }
 }
 
-fn prepared(recipe: &Recipe, codec: &Codec, input: Input, read: (Vec<Record>, ReadReport)) -> Result<Part> {
+fn prepared(
+    recipe: &Recipe,
+    codec: &Codec,
+    input: Input,
+    pad: Option<u32>,
+    read: (Vec<Record>, ReadReport),
+) -> Result<Part> {
     let (records, read) = read;
     let config = recipe.data.preparation();
     let (examples, prepared) = match input {
@@ -540,6 +565,13 @@ fn prepared(recipe: &Recipe, codec: &Codec, input: Input, read: (Vec<Record>, Re
         Input::Pairs => {
             let (items, report) = prepare::preference(codec, &records, &config)?;
             (items.into_iter().map(Example::Pair).collect::<Vec<_>>(), report)
+        }
+        Input::ScoredPairs => {
+            let (items, report) = prepare::preference(codec, &records, &config)?;
+            let compared = |(pair, &record): (Pair, &usize)| {
+                Ok(Example::Compared(Compared::new(pair, pad, margin(&records[record])?)))
+            };
+            (items.into_iter().zip(&report.kept).map(compared).collect::<Result<_>>()?, report)
         }
         Input::LongPairs => {
             let (items, report) = prepare::long(codec, &records, &config)?;
@@ -561,21 +593,31 @@ fn prepared(recipe: &Recipe, codec: &Codec, input: Input, read: (Vec<Record>, Re
     Ok(Part { examples, records: prepared.kept.clone(), read, prepared })
 }
 
+/// How far apart the scores of a pair are asked to be: its column `margin`, 0 without it.
+fn margin(record: &Record) -> Result<f64> {
+    match record.extra.get("margin") {
+        None | Some(Value::Null) => Ok(0.0),
+        Some(value) => value.as_f64().filter(|margin| margin.is_finite()).ok_or_else(|| {
+            let problem = format!("`margin` must be a number, got {value}; correct it or rename the column");
+            record.source.error(problem)
+        }),
+    }
+}
+
 /// Takes a share of the examples away for evaluation. Completions of the same prompt stay on one side.
 fn split(all: &Part, fraction: f64, seed: Seed) -> Result<(Part, Option<Part>)> {
     let mut groups: Vec<Vec<usize>> = Vec::new();
     let mut known = BTreeMap::new();
     for (i, example) in all.examples.iter().enumerate() {
-        match example {
-            Example::Supervised(_) => groups.push(vec![i]),
-            Example::Pair(_) | Example::Long(_) | Example::Labelled(_) | Example::Posed(_) => {
-                let group = *known.entry(example.prompt()).or_insert(groups.len());
-                if group == groups.len() {
-                    groups.push(Vec::new());
-                }
-                groups[group].push(i);
-            }
+        if let Example::Supervised(_) = example {
+            groups.push(vec![i]);
+            continue;
         }
+        let group = *known.entry(example.prompt()).or_insert(groups.len());
+        if group == groups.len() {
+            groups.push(Vec::new());
+        }
+        groups[group].push(i);
     }
     let wanted = (fraction * all.len() as f64).ceil() as usize;
     let mut held = vec![false; all.len()];

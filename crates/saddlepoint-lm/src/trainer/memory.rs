@@ -42,8 +42,10 @@ impl Job {
         }
         if let Some(plan) = &self.plan {
             let prompts: Vec<&[u32]> = self.train.examples.iter().map(Example::prompt).collect();
-            let length = self.rollout().max_completion_length;
-            sampling = sampling.max(self.sampling_bytes(&prompts, plan.num_generations, length));
+            let rollout = self.rollout();
+            let copies = Generator::copies_bytes(shape, rollout.weights);
+            let sampled = self.sampling_bytes(&prompts, plan.num_generations, rollout.max_completion_length);
+            sampling = sampling.max(sampled + copies);
         }
         plan.add("sampling, checkpoints", sampling.max(largest * WIDTH));
         Ok(plan)

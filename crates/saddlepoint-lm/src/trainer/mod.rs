@@ -21,6 +21,7 @@ mod mismatched;
 mod on_policy;
 mod order;
 mod sampling;
+mod scale;
 mod setup;
 mod state;
 mod steps;
@@ -35,7 +36,7 @@ use saddlepoint_core::metrics::Metrics;
 use saddlepoint_core::run::RunDir;
 
 pub use best_of::BestOf;
-pub(crate) use example::{Asked, Batch, Example, batch, with_samples};
+pub(crate) use example::{Asked, Batch, Compared, Example, batch, last_token, with_samples};
 pub use job::{Job, Part, codec, comparable};
 pub(crate) use sampling::{Drawn, Sampling};
 pub use summary::{Evaluation, SampleSummary, Summary};

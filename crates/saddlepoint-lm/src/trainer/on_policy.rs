@@ -6,18 +6,19 @@ use rand_chacha::rand_core::Rng;
 use saddlepoint_core::seed::Seed;
 use serde_json::{Map, Value, json};
 
+use super::checkpoint;
 use super::evaluate::{Means, named};
 use super::job::{Job, Part};
 use super::sampling::MAX_BATCH;
 use super::setup::Run;
 use super::steps::{Learned, finite};
 use super::{Event, Observer};
-use crate::engine::{Cotangent, Policy, Stats, Want};
-use crate::method::{Norm, Rewarded, Sums, View};
+use crate::engine::{Cotangent, Policy, Readout, Stats, Want, Weights};
+use crate::method::{Credit, Norm, Rewarded, Sums, View};
 use crate::reward::aggregate::Aggregation;
 use crate::reward::{Case, Rewards, Scores};
 use crate::rollout::filter::chosen;
-use crate::rollout::{Completion, Drawing, FilterConfig, Pass, Plan, Round};
+use crate::rollout::{Completion, Drawing, FilterConfig, Pass, Plan, RolloutConfig, Round, Weighted};
 use crate::{Error, Result};
 
 /// Passes of the optimizer step that is due, which leave its gradients in the policy. Samples a round where none waits.
@@ -41,12 +42,16 @@ pub(super) fn learn(run: &mut Run, plan: &Plan, want: Want, observer: Observer) 
     };
 
     run.policy.zero_grads();
-    let (mut sums, mut apart) = (Sums::default(), Apart::default());
+    let (mut sums, mut apart, mut weighted) = (Sums::default(), Apart::default(), Weighted::default());
+    let correction = job.rollout().corrected();
     for part in divided(&step, job.recipe.train.per_device_train_batch_size) {
-        let pass = round.pass(part.clone(), |example| job.train.examples[example].prompt());
+        let mut pass = round.pass(part.clone(), |example| job.train.examples[example].prompt());
         let stats = run.policy.forward(&pass.forest, want)?;
         if place.within == 0 {
             apart.see(&pass, &stats);
+        }
+        if correction.is_some() && round.trained.is_empty() {
+            pass.trained_by(&stats);
         }
         let view = View {
             // Under a tether the divergence is its own term.
@@ -62,12 +67,16 @@ pub(super) fn learn(run: &mut Run, plan: &Plan, want: Want, observer: Observer) 
             let sequences: Vec<Range<usize>> = learned.map(|(rows, _)| rows.clone()).collect();
             tether.penalize(&View { sequences: &sequences, ..view }, &mut cotangent, &mut of_pass);
         }
+        if let Some(correction) = correction {
+            pass.weight(correction, &mut cotangent, &mut weighted);
+        }
         finite(run, &of_pass, &examples(&round, part))?;
         run.policy.backward(&cotangent)?;
         sums.merge(&of_pass);
     }
     means.extend(named(sums.means(norm)));
     means.extend(apart.means());
+    means.extend(weighted.means());
 
     let read = |i: usize| {
         job.train.examples[round.examples[i / plan.num_generations]].prompt().len()
@@ -112,8 +121,8 @@ struct Apart {
 
 impl Apart {
     fn see(&mut self, pass: &Pass, stats: &Stats) {
-        for (rows, judged) in pass.sequences.iter().zip(&pass.judged) {
-            for (new, old) in stats.logp[rows.clone()].iter().zip(judged.old_logp) {
+        for (rows, sampled) in pass.sequences.iter().zip(&pass.sampled) {
+            for (new, old) in stats.logp[rows.clone()].iter().zip(*sampled) {
                 let difference = (new - old).abs();
                 self.sum += difference;
                 self.most = self.most.max(difference);
@@ -145,17 +154,30 @@ fn sample(run: &mut Run, plan: &Plan, observer: Observer) -> Result<(Round, Mean
         run.recorder.event("reward_failed", &data)?;
     }
 
-    let kl = job.kl_in_reward(run, &round)?;
+    let Traces { trained, log_ratios, values } = job.traces(run, plan, &round)?;
+    round.trained = trained;
+    let kl: Option<Vec<f64>> =
+        log_ratios.as_ref().map(|all| all.iter().map(|tokens| tokens.iter().sum()).collect());
     if let Some(kl) = &kl {
         let tokens: usize = round.completions.iter().map(|completion| completion.ids.len()).sum();
         means.push(("kl".to_owned(), kl.iter().sum::<f64>() / tokens as f64));
     }
-    let mut advantages = job.method.advantages(&Rewarded {
-        groups: &round.groups(),
-        rewards: &scores.signals,
+    let groups = round.groups();
+    let rewarded = Rewarded {
         normalized: job.rewards().aggregation() == Aggregation::NormalizeThenSum,
         kl: kl.as_deref(),
-    });
+        log_ratios: log_ratios.as_deref(),
+        values: &values,
+        ..Rewarded::new(&groups, &scores.signals)
+    };
+    let credit = job.method.credit(&rewarded);
+    let mut advantages: Vec<Option<f64>> = if job.method.readout() == Readout::Both {
+        means.extend(of_values(&credit));
+        credit.iter().map(|credit| credit.as_ref().map(Credit::mean)).collect()
+    } else {
+        job.method.advantages(&rewarded)
+    };
+    round.credit = credit;
     if job.rollout().mask_truncated_completions {
         let cut = || round.completions.iter().map(|completion| !completion.finished);
         advantages.iter_mut().zip(cut()).filter(|(_, cut)| *cut).for_each(|(advantage, _)| *advantage = None);
@@ -167,6 +189,29 @@ fn sample(run: &mut Run, plan: &Plan, observer: Observer) -> Result<(Round, Mean
         run.recorder.sample(&line)?;
     }
     Ok((round, means))
+}
+
+/// Means of what was expected and what came, a token.
+fn of_values(credit: &[Option<Credit>]) -> Means {
+    let mean = |name: &str, of: fn(&Credit) -> &Vec<f64>| {
+        let all: Vec<f64> = credit.iter().flatten().flat_map(of).copied().collect();
+        (!all.is_empty()).then(|| (name.to_owned(), all.iter().sum::<f64>() / all.len() as f64))
+    };
+    [mean("values/mean", |credit| &credit.values), mean("returns/mean", |credit| &credit.returns)]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// What the policy before its first step on a round and its reference say of it, token by token.
+#[derive(Debug, Default)]
+struct Traces {
+    /// [`Round::trained`].
+    trained: Vec<Vec<f64>>,
+    /// `ln π(y_t|..) − ln π₀(y_t|..)`, nats, if the method takes it from rewards and no tether is in its place.
+    log_ratios: Option<Vec<Vec<f64>>>,
+    /// Values of what the tokens follow, if the method learns them.
+    values: Vec<Vec<f64>>,
 }
 
 /// The completions of a round with what they are worth, and metrics of all that were sampled for it.
@@ -182,7 +227,7 @@ fn gather(run: &mut Run, plan: &Plan, observer: Observer) -> Result<(Round, Scor
         observer(&Event::Sampling { prompts: count });
         let seed = Seed::new(run.seed.stream("rollout/samples", &[number, attempts]).next_u64());
         attempts += 1;
-        let completions = job.complete(&run.policy, &job.train, &examples, plan.num_generations, seed)?;
+        let completions = run.complete(&examples, plan.num_generations, seed)?;
         let mut fresh = Round::default();
         fresh.extend(examples, completions);
         scores.append(job.judge(&job.train, &fresh)?);
@@ -224,7 +269,7 @@ fn lines<'a>(
             .zip(&scores.parts)
             .map(|(name, parts)| ((*name).to_owned(), json!(parts[i].value())))
             .collect();
-        json!({
+        let mut line = json!({
             "step": step,
             "record": job.train.records[example],
             "group": group,
@@ -236,8 +281,37 @@ fn lines<'a>(
             "rewards": parts,
             "reward": round.rewards[i],
             "advantage": round.advantages[i],
-        })
+        });
+        if let Some(version) = &completion.version {
+            line["version"] = json!(version);
+        }
+        line
     })
+}
+
+impl Run<'_> {
+    /// Completions of the prompts of these examples to learn from, by the server if there is one.
+    fn complete(
+        &mut self,
+        examples: &[usize],
+        num_generations: usize,
+        seed: Seed,
+    ) -> Result<Vec<Completion>> {
+        let Self { job, policy, server, .. } = self;
+        let config = job.rollout();
+        let Some(server) = server else {
+            return job.complete(policy, &job.train, examples, num_generations, config.weights, seed);
+        };
+        server.load(|folder| checkpoint::write_weights(folder, &job.recipe, &job.model, policy))?;
+        let drawing = job.drawing(&config, num_generations);
+        server.draw(&drawing, job.model.shape.vocab, &job.train.prompt_ids(examples), seed)
+    }
+}
+
+impl Part {
+    fn prompt_ids(&self, examples: &[usize]) -> Vec<&[u32]> {
+        examples.iter().map(|&i| self.examples[i].prompt()).collect()
+    }
 }
 
 impl Job {
@@ -248,13 +322,15 @@ impl Job {
         part: &Part,
         examples: &[usize],
         num_generations: usize,
+        weights: Weights,
         seed: Seed,
     ) -> Result<Vec<Completion>> {
-        let config = self.rollout();
-        let drawing =
-            Drawing { config: &config, num_generations, stop: &self.codec.eos, max_batch: MAX_BATCH };
-        let prompts: Vec<&[u32]> = examples.iter().map(|&i| part.examples[i].prompt()).collect();
-        drawing.draw(policy, &prompts, seed)
+        let config = RolloutConfig { weights, ..self.rollout() };
+        self.drawing(&config, num_generations).draw(policy, &part.prompt_ids(examples), seed)
+    }
+
+    fn drawing<'a>(&'a self, config: &'a RolloutConfig, num_generations: usize) -> Drawing<'a> {
+        Drawing { config, num_generations, stop: &self.codec.eos, max_batch: MAX_BATCH }
     }
 
     fn rewards(&self) -> &Rewards {
@@ -301,31 +377,42 @@ impl Job {
         means
     }
 
-    /// `ln π(y|x) − ln π₀(y|x)` of each completion, nats, if the method takes it from rewards and no tether is in its place.
-    fn kl_in_reward(&self, run: &mut Run, round: &Round) -> Result<Option<Vec<f64>>> {
+    /// What is asked about a round before it is learned from.
+    fn traces(&self, run: &mut Run, plan: &Plan, round: &Round) -> Result<Traces> {
         let needs = self.method.on_policy().filter(|needs| needs.kl_in_reward && run.tether.is_none());
-        if needs.is_none() {
-            return Ok(None);
+        let (ref_logp, score) = (needs.is_some(), self.method.readout() == Readout::Both);
+        let trained = self.rollout().corrected().is_some() && plan.steps * plan.iterations > 1;
+        let mut traces = Traces { log_ratios: ref_logp.then(Vec::new), ..Traces::default() };
+        if !(ref_logp || trained || score) {
+            return Ok(traces);
         }
-        let want = Want { ref_logp: true, temperature: self.rollout().tempered(), ..Want::default() };
-        let mut kl = Vec::with_capacity(round.completions.len());
+        let want = Want { ref_logp, score, temperature: self.rollout().tempered(), ..Want::default() };
         let size = self.recipe.train.per_device_train_batch_size;
         for part in divided(&(0..round.completions.len()), size) {
             let pass = round.pass(part, |example| self.train.examples[example].prompt());
             let stats = run.policy.evaluate(&pass.forest, want)?;
-            kl.extend(pass.sequences.iter().zip(&pass.judged).map(|(rows, judged)| {
-                let of_reference = &stats.ref_logp[rows.clone()];
-                judged.old_logp.iter().zip(of_reference).map(|(p, q)| p - q).sum::<f64>()
-            }));
+            for rows in pass.sequences {
+                let of_policy = &stats.logp[rows.clone()];
+                if let Some(log_ratios) = &mut traces.log_ratios {
+                    let of_reference = &stats.ref_logp[rows.clone()];
+                    log_ratios.push(of_policy.iter().zip(of_reference).map(|(p, q)| p - q).collect());
+                }
+                if trained {
+                    traces.trained.push(of_policy.to_vec());
+                }
+                if score {
+                    traces.values.push(stats.score[rows].to_vec());
+                }
+            }
         }
-        Ok(Some(kl))
+        Ok(traces)
     }
 
     /// Metrics of rewards and lengths of one completion of each prompt, by the same random numbers whenever it is asked.
     pub(super) fn rewarded(&self, policy: &Policy, part: &Part) -> Result<Means> {
         let seed = Seed::new(self.recipe.train.seed).stream("rollout/eval", &[]).next_u64();
         let examples: Vec<usize> = (0..part.len()).collect();
-        let completions = self.complete(policy, part, &examples, 1, Seed::new(seed))?;
+        let completions = self.complete(policy, part, &examples, 1, Weights::F32, Seed::new(seed))?;
         let round = Round { examples, completions, ..Round::default() };
         let mut means = self.measures(&round, &self.judge(part, &round)?);
         // A group of one has no spread.
@@ -339,12 +426,15 @@ impl Job {
         let size = self.recipe.train.per_device_train_batch_size;
         let examples: Vec<usize> = (0..size.div_ceil(each).min(self.train.len())).collect();
         let seed = Seed::new(self.recipe.train.seed).stream("rollout/inspect", &[]).next_u64();
-        let completions = self.complete(policy, &self.train, &examples, each, Seed::new(seed))?;
+        let completions =
+            self.complete(policy, &self.train, &examples, each, Weights::F32, Seed::new(seed))?;
         let count = completions.len();
         let round = Round { examples, completions, ..Round::default() };
         let pass = round.pass(0..count.min(size), |example| self.train.examples[example].prompt());
         policy.zero_grads();
-        let stats = policy.forward(&pass.forest, Want::default())?;
-        policy.backward(&Cotangent { logp: vec![1.0; stats.logp.len()], ..Cotangent::default() })
+        let score = self.method.readout() == Readout::Both;
+        let stats = policy.forward(&pass.forest, Want { score, ..Want::default() })?;
+        let [logp, score] = [stats.logp.len(), stats.score.len()].map(|rows| vec![1.0; rows]);
+        policy.backward(&Cotangent { logp, score, ..Cotangent::default() })
     }
 }

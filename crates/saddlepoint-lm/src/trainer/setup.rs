@@ -24,8 +24,12 @@ use super::state::{State, VERSION};
 use super::{CONFIG, Event, Observer, settings, text};
 use crate::engine::{Policy, TensorSpec, Want};
 use crate::recipe::Recipe;
+use crate::rollout::Server;
 use crate::tether::Tether;
 use crate::{Error, Result};
+
+/// Folder of the adapters that a server reads.
+const SERVED: &str = "served";
 
 /// Everything that a run works with.
 #[derive(Debug)]
@@ -42,6 +46,8 @@ pub(super) struct Run<'a> {
     pub(super) optimizer: Optimizer,
     pub(super) schedule: Schedule,
     pub(super) order: Order,
+    /// What samples in the place of this process.
+    pub(super) server: Option<Server>,
     pub(super) state: State,
     /// Weights of `state.kept`.
     pub(super) kept: Vec<f32>,
@@ -80,9 +86,12 @@ impl<'a> Run<'a> {
         } else {
             (fresh(), Vec::new(), Recorder::create(dir.path())?)
         };
+        let server =
+            job.rollout().server.map(|server| Server::new(server, dir.path().join(SERVED))).transpose()?;
         Ok(Self {
             job,
             dir,
+            server,
             recorder,
             watch,
             seed,

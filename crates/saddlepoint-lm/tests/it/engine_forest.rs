@@ -5,13 +5,18 @@ use saddlepoint_lm::model::ModelFolder;
 
 use crate::engine_golden::{folder, policy};
 
-const WANT: Want =
-    Want { entropy: true, ref_logp: true, divergence: Some(Divergence::ReverseKl), temperature: None };
+const WANT: Want = Want {
+    entropy: true,
+    ref_logp: true,
+    divergence: Some(Divergence::ReverseKl),
+    temperature: None,
+    score: false,
+};
 
 /// Different cotangents for different rows.
 fn cotangent(rows: usize) -> Cotangent {
     let wave = |shift: f64| (0..rows).map(|i| ((i as f64) * 0.7 + shift).sin()).collect();
-    Cotangent { logp: wave(0.0), entropy: wave(1.0), divergence: wave(2.0) }
+    Cotangent { logp: wave(0.0), entropy: wave(1.0), divergence: wave(2.0), ..Cotangent::default() }
 }
 
 fn pick(all: &[f64], rows: &[usize]) -> Vec<f64> {
@@ -63,6 +68,7 @@ fn a_shared_prefix_gives_the_values_and_gradients_of_separate_sequences() {
                     logp: pick(&cotangent.logp, &rows),
                     entropy: pick(&cotangent.entropy, &rows),
                     divergence: pick(&cotangent.divergence, &rows),
+                    ..Cotangent::default()
                 })
                 .expect("gradients");
         }

@@ -12,8 +12,13 @@ use saddlepoint_lm::engine::{
 use saddlepoint_lm::model::{ModelFolder, SafeTensors, adapter};
 use serde_json::Value;
 
-const ALL: Want =
-    Want { entropy: true, ref_logp: true, divergence: Some(Divergence::ReverseKl), temperature: None };
+const ALL: Want = Want {
+    entropy: true,
+    ref_logp: true,
+    divergence: Some(Divergence::ReverseKl),
+    temperature: None,
+    score: false,
+};
 
 pub(crate) fn folder(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/engine").join(name)

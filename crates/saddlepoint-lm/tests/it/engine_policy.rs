@@ -12,8 +12,13 @@ use saddlepoint_lm::rollout::{Drawing, RolloutConfig, Round};
 
 use crate::engine_golden::{folder, policy, setup};
 
-const WANT: Want =
-    Want { entropy: true, ref_logp: true, divergence: Some(Divergence::ReverseKl), temperature: None };
+const WANT: Want = Want {
+    entropy: true,
+    ref_logp: true,
+    divergence: Some(Divergence::ReverseKl),
+    temperature: None,
+    score: false,
+};
 
 fn batch() -> Forest {
     let mut forest = Forest::default();
@@ -33,7 +38,12 @@ fn one_thread_and_several_give_the_same_bytes() {
             let mut policy = policy("qwen3", false);
             let stats = policy.forward(&batch(), WANT).expect("statistics");
             let ones = vec![1.0; stats.logp.len()];
-            let cotangent = Cotangent { logp: ones.clone(), entropy: ones.clone(), divergence: ones };
+            let cotangent = Cotangent {
+                logp: ones.clone(),
+                entropy: ones.clone(),
+                divergence: ones,
+                ..Cotangent::default()
+            };
             policy.backward(&cotangent).expect("gradients");
             let grads: Vec<u32> = policy.trainable().grads.iter().map(|g| g.to_bits()).collect();
             let stats: Vec<u64> = stats.logp.iter().chain(&stats.divergence).map(|v| v.to_bits()).collect();
@@ -153,6 +163,7 @@ fn completions_are_trained_with_the_log_probabilities_of_sampling() {
             completions,
             rewards: vec![None; count],
             advantages: vec![None; count],
+            ..Round::default()
         };
         let want = Want { temperature: config.tempered(), ..Want::default() };
         let (mut worst, mut tokens) = (0.0_f64, 0);
@@ -182,7 +193,7 @@ fn a_temperature_divides_the_logits() {
     let want = Want { temperature: Some(0.5), ..WANT };
     let ones = |stats: &saddlepoint_lm::engine::Stats| {
         let ones = vec![1.0; stats.logp.len()];
-        Cotangent { logp: ones.clone(), entropy: ones.clone(), divergence: ones }
+        Cotangent { logp: ones.clone(), entropy: ones.clone(), divergence: ones, ..Cotangent::default() }
     };
     let stats = policy.forward(&batch(), want).expect("statistics");
     policy.backward(&ones(&stats)).expect("gradients");

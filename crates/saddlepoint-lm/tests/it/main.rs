@@ -17,6 +17,8 @@ mod model_gguf;
 mod model_safetensors;
 mod model_smollm2;
 mod on_policy;
+mod reward_model;
+mod rollout_server;
 mod run_invariance;
 mod trainer;
 mod trainer_long;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use rand::RngExt;
-use saddlepoint_lm::engine::{Rope, RopeScaling, Shape, TensorSpec};
+use saddlepoint_lm::engine::{Readout, Rope, RopeScaling, Shape, TensorSpec};
 use serde_json::{Value, json};
 
 /// One layer, 300 tokens; `family` is llama, qwen2 or qwen3.
@@ -22,6 +22,7 @@ pub(crate) fn shape(family: &str) -> Shape {
         qk_norm: family == "qwen3",
         tied: family == "llama",
         context: 128,
+        readout: Readout::Vocabulary,
     }
 }
 

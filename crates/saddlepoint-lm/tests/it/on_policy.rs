@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use saddlepoint_lm::method::MethodConfig;
+use saddlepoint_lm::model::SafeTensors;
 use saddlepoint_lm::trainer::Summary;
 use serde_json::Value;
 
@@ -49,7 +50,7 @@ sample_prompts = 8
 max_completion_length = 4
 "#;
 
-fn place(method: &str) -> tempfile::TempDir {
+pub(crate) fn place(method: &str) -> tempfile::TempDir {
     let place = tempfile::tempdir().expect("a temporary folder");
     fs::write(place.path().join("base.toml"), BASE).expect("written");
     fs::write(place.path().join("run.toml"), REWARDED.replace("METHOD", method)).expect("written");
@@ -90,8 +91,13 @@ fn number(line: &Value, name: &str) -> f64 {
 /// are those that it sampled with.
 #[test]
 fn success_rises() {
-    let methods =
-        ["name = \"grpo\"", "name = \"rloo\"\nbeta = 0.0", "name = \"reinforce\"", "name = \"disco\""];
+    let methods = [
+        "name = \"grpo\"",
+        "name = \"rloo\"\nbeta = 0.0",
+        "name = \"reinforce\"",
+        "name = \"disco\"",
+        "name = \"ppo\"",
+    ];
     let first = place(methods[0]);
     for method in methods {
         let place = if method == methods[0] { None } else { Some(beside(first.path(), method)) };
@@ -189,6 +195,58 @@ fn a_run_continues_exactly_in_the_middle_of_a_round() {
     assert_eq!(steps, [1, 5, 9], "a round is judged once");
     let later: Vec<f64> = metrics.iter().filter_map(|line| line["clip_ratio/region_mean"].as_f64()).collect();
     assert_eq!(later.len(), 11);
+}
+
+/// What values are learned beside the policy is continued too, and is no part of the model.
+#[test]
+fn values_are_continued_and_not_published() {
+    let sets = [
+        "train.max_steps=5",
+        "train.save_steps=1",
+        "train.per_device_train_batch_size=8",
+        "rollout.steps_per_generation=2",
+        "rollout.num_iterations=2",
+        "data.generate.eval_samples=8",
+        "data.generate.samples=20",
+    ];
+    for lora in ["", "path = \"base/model\"\nlora = { r = 4 }"] {
+        let method = "name = \"ppo\"\nvf_coef = 0.5";
+        let whole = place(method);
+        let adapt = |place: &Path| {
+            if !lora.is_empty() {
+                quiet(&load(place, "base.toml", &[]), true);
+                let text = fs::read_to_string(place.join("run.toml")).expect("text");
+                fs::write(place.join("run.toml"), text.replace("recipe = \"base.toml\"", lora))
+                    .expect("written");
+            }
+        };
+        adapt(whole.path());
+        quiet(&load(whole.path(), "run.toml", &sets), false);
+        let run = whole.path().join("run");
+        let file = if lora.is_empty() { "model.safetensors" } else { "adapter_model.safetensors" };
+        let published = SafeTensors::open(&run.join("model").join(file)).expect("weights");
+        assert!(published.names().all(|name| !name.contains("score")));
+        let values = SafeTensors::open(&run.join("checkpoint-5/value_head.safetensors")).expect("values");
+        assert_eq!(values.names().count(), 1);
+        for line in lines(run.join("metrics.jsonl")).iter().filter(|line| line.get("loss").is_some()) {
+            assert!(
+                number(line, "loss/value_avg") >= 0.0 && number(line, "val/clipfrac_avg") <= 1.0,
+                "{line}"
+            );
+            assert_eq!(line.get("returns/mean").is_some(), line.get("reward").is_some(), "{line}");
+        }
+
+        let broken = beside(whole.path(), method);
+        adapt(broken.path());
+        let recipe = load(broken.path(), "run.toml", &sets);
+        let mut stop = 4;
+        while until(&recipe, stop).is_none() {
+            stop += 1;
+            assert!(stop < 60, "it gets on");
+        }
+        let bytes = |run: &Path| fs::read(run.join("model").join(file)).expect("weights");
+        assert!(bytes(&run) == bytes(&broken.path().join("run")), "the weights differ");
+    }
 }
 
 /// Completions without a reward and those that were cut are counted, and nothing is learned from them.
@@ -398,4 +456,52 @@ fn a_run_with_a_teacher_continues_exactly() {
         let expected = [0.5, 0.4, 0.3, 0.2, 0.1];
         assert!(beta.len() == 5 && beta.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12), "{beta:?}");
     }
+}
+
+/// Sampled by 8-bit weights the model learns as well, the ratios are those of the policy to what sampled, and a run that stops
+/// within a round goes on exactly.
+#[test]
+fn narrower_weights_sample_and_are_corrected_for() {
+    let method = "name = \"grpo\"";
+    let whole = place(method);
+    let sets = [
+        "train.max_steps=100",
+        "data.generate.samples=800",
+        "data.generate.eval_samples=400",
+        "rollout.weights=\"int8\"",
+    ];
+    let summary = quiet(&load(whole.path(), "run.toml", &sets), false);
+    let [before, after] = held_out(&summary, "reward");
+    assert!(after > before + 0.15, "from {before} to {after}");
+    let ratio =
+        |line: &Value, name: &str| number(line, &format!("sampling/importance_sampling_ratio/{name}"));
+    let apart = |line: &Value| number(line, "sampling/sampling_logp_difference/max");
+    let metrics = lines(whole.path().join("run/metrics.jsonl"));
+    let steps: Vec<&Value> = metrics.iter().filter(|line| line.get("loss").is_some()).collect();
+    assert!(steps.iter().map(|line| apart(line)).fold(0.0, f64::max) > 1e-4, "another distribution");
+    for line in steps {
+        assert!((ratio(line, "mean") - 1.0).abs() < 0.05, "{line}");
+        assert!(ratio(line, "min") >= (-apart(line)).exp() - 1e-9, "{line}");
+        assert!(ratio(line, "max") <= apart(line).exp() + 1e-9, "{line}");
+        let clipped = number(line, "clip_ratio/region_mean");
+        assert!(clipped < 1e-12, "the ratio of the surrogate is that of the policy to itself: {line}");
+    }
+
+    let again = [
+        "train.max_steps=6",
+        "train.save_steps=1",
+        "train.output_dir=again",
+        "rollout.weights=\"int8\"",
+        "rollout.steps_per_generation=3",
+        "rollout.importance_sampling_mode=\"sequence_mask\"",
+    ];
+    quiet(&load(whole.path(), "run.toml", &again), false);
+    let broken = beside(whole.path(), method);
+    let recipe = load(broken.path(), "run.toml", &again);
+    let mut stop = 4;
+    while until(&recipe, stop).is_none() {
+        stop += 1;
+        assert!(stop < 60, "it gets on");
+    }
+    assert!(weights(&whole.path().join("again")) == weights(&broken.path().join("again")));
 }

@@ -32,6 +32,7 @@
 use rand_chacha::rand_core::Rng as _;
 use saddlepoint_core::metrics::Metrics;
 use saddlepoint_core::seed::Seed;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::problem::check_start;
@@ -44,7 +45,7 @@ use crate::solver::{Flow, Stop};
 use crate::{Error, Result};
 
 /// The method and its settings.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct F2sa {
     /// First step of `y`, > 0.

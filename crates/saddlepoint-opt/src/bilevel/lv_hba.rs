@@ -42,6 +42,7 @@
 //! Iterates of the paper's toy problems to ten digits, their solutions, finite differences of `v` (`value.rs`).
 
 use saddlepoint_core::metrics::Metrics;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::problem::{check_start, lagrangian_grad};
@@ -53,7 +54,7 @@ use crate::solver::{Flow, Stop};
 use crate::{Error, Result};
 
 /// The method and its settings.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LvHba {
     /// Step of `(x, y)`, > 0; measured where it is not given.

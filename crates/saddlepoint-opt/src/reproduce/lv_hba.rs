@@ -7,6 +7,7 @@ use saddlepoint_core::seed::Seed;
 
 use super::{Reproduction, machine, slope};
 use crate::bilevel::toy::{Coupled, Objective};
+use crate::bilevel::tuning::Method;
 use crate::bilevel::{Bilevel as _, LvHba, LvHbaState, Solver as _};
 use crate::linalg::norm;
 use crate::solver::{Flow, Stop};
@@ -89,12 +90,11 @@ fn findings(seeds: usize, size: usize, change: Change, observer: Observer) -> Re
         stop: Stop { tolerance: NEVER, iterations: 80 },
         ..LvHba::default()
     });
-    let method = |machine: &_, from: (&[f64], &[f64])| machine::lv_hba(&solver, machine, from);
     let mut tell = |what: &str| {
         observer(done, total, what);
         done += seeds as u64;
     };
-    claims.extend(machine::claims("LV-HBA", seeds, &method, &mut tell)?);
+    claims.extend(machine::claims("LV-HBA", seeds, &Method::LvHba(solver), &mut tell)?);
     let figures = vec![Figure {
         title: "lg of the relative distance to the solution".into(),
         x: "step".into(),

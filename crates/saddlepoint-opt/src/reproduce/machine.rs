@@ -4,8 +4,8 @@
 use rayon::prelude::*;
 use saddlepoint_core::reproduce::{Bound, Claim};
 
-use crate::bilevel::tuning::{Hinge, Slack, Split, Svm, Tuned, Weights, separation, svm_by};
-use crate::bilevel::{Hypergradient, LvHba, Outcome, Solver as _};
+use crate::bilevel::Hypergradient;
+use crate::bilevel::tuning::{Method, Split, Tuned, Weights, separation, svm};
 use crate::examples::{self, Examples};
 use crate::solver::Control;
 use crate::{Error, Result};
@@ -30,14 +30,6 @@ const TASKS: [Task; 3] = [
 /// The middle of the released start, uniform in [−6, −5].
 const START: f64 = -5.5;
 
-/// A method that is given the machine and a start.
-pub(super) type Method<'a> = &'a (dyn Fn(&Svm, (&[f64], &[f64])) -> Result<Outcome> + Sync);
-
-/// Runs LV-HBA on the form with constraints.
-pub(super) fn lv_hba(solver: &LvHba, machine: &Svm, from: (&[f64], &[f64])) -> Result<Outcome> {
-    crate::bilevel::tuning::by_slack(Slack(machine), solver, from, &mut Control::default())
-}
-
 /// What one seed gave.
 struct Run {
     exact: Tuned,
@@ -49,7 +41,7 @@ struct Run {
 pub(super) fn claims(
     name: &str,
     seeds: usize,
-    method: Method,
+    method: &Method,
     tell: &mut dyn FnMut(&str),
 ) -> Result<Vec<Claim>> {
     let mut claims = Vec::new();
@@ -69,14 +61,13 @@ pub(super) fn claims(
     Ok(claims)
 }
 
-fn run(task: &Task, all: &Examples, seed: u64, method: Method) -> Result<Run> {
+fn run(task: &Task, all: &Examples, seed: u64, method: &Method) -> Result<Run> {
     let [train, held_out] = task.parts;
     let mut split = Split::new(all, train, held_out, seed).and_then(Split::classes)?;
     let flipped = split.flip(task.flip, seed);
-    let exact = svm_by(&split, Weights::Each, START, |machine, (x, y)| {
-        Hypergradient::default().solve(&Hinge(machine), x, y)
-    })?;
-    let method = svm_by(&split, Weights::Each, START, method)?;
+    let tuned = |method: &Method| svm(&split, Weights::Each, START, method, &mut Control::default());
+    let exact = tuned(&Method::Hypergradient(Hypergradient::default()))?;
+    let method = tuned(method)?;
     let separation = separation(&method.outcome.x, &flipped).unwrap_or(0.5);
     Ok(Run { exact, method, separation })
 }

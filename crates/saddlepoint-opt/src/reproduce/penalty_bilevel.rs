@@ -8,7 +8,7 @@ use saddlepoint_core::seed::Seed;
 
 use super::{Reproduction, machine, slope};
 use crate::Result;
-use crate::bilevel::tuning::Hinge;
+use crate::bilevel::tuning::Method;
 use crate::bilevel::{
     By, Form, Hypergradient, Loops, PenaltyBilevel, Quadratic, Solver as _, diagnose, penalised,
 };
@@ -70,13 +70,12 @@ fn findings(seeds: usize, change: Change, observer: Observer) -> Result<Findings
         stop: Stop { iterations: 20_000, ..PenaltyBilevel::default().stop },
         ..PenaltyBilevel::default()
     });
-    let method = |machine: &_, (x, y): (&[f64], &[f64])| solver.solve(&Hinge(machine), x, y);
     let mut done = seeds as u64;
     let mut tell = |what: &str| {
         done += seeds as u64;
         observer(done.min(total), total, what);
     };
-    claims.extend(machine::claims("the penalty method", seeds, &method, &mut tell)?);
+    claims.extend(machine::claims("the penalty method", seeds, &Method::PenaltyBilevel(solver), &mut tell)?);
     let curve = |name: &str, values: &dyn Fn(&Orders) -> Vec<f64>| {
         let of_first = each.first().map(values).unwrap_or_default();
         let mut points: Vec<(f64, f64)> =

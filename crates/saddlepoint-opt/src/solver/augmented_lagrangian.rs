@@ -89,7 +89,8 @@ impl Scale {
         Self { objective: 1.0, constraints: vec![1.0; constraints] }
     }
 
-    fn new<P: Constrained + ?Sized>(problem: &P, x: &[f64]) -> Self {
+    /// From the gradients at `x`.
+    pub(super) fn new<P: Constrained + ?Sized>(problem: &P, x: &[f64]) -> Self {
         if problem.simple().is_norm() {
             return Self::none(problem.constraints().len());
         }

@@ -3,6 +3,7 @@
 //! | solver | problems | needs |
 //! |---|---|---|
 //! | [`AugmentedLagrangian`] | any constraints, any simple part | first derivatives |
+//! | [`InteriorPoint`] | any constraints, bounds | second derivatives |
 //! | [`SketchedNewton`] | equalities | second derivatives |
 //! | [`ProjectedGradient`] | any simple part, no constraints | first derivatives |
 //! | [`ProximalGradient`] | likewise; convex ones faster | first derivatives |
@@ -14,12 +15,14 @@
 mod augmented_lagrangian;
 mod descent;
 mod dual_ascent;
+mod interior_point;
 mod projected_gradient;
 mod proximal_gradient;
 mod sketched_newton;
 
 pub use augmented_lagrangian::{AugmentedLagrangian, AugmentedLagrangianState};
 pub use dual_ascent::{DualAscent, DualAscentState};
+pub use interior_point::{InteriorPoint, InteriorPointState};
 pub use projected_gradient::{ProjectedGradient, ProjectedGradientState};
 pub use proximal_gradient::{ProximalGradient, ProximalGradientState};
 pub use sketched_newton::{SketchedNewton, SketchedNewtonState, Slope, System};
@@ -28,6 +31,7 @@ use std::fmt;
 
 use saddlepoint_core::clock::Stopwatch;
 use saddlepoint_core::metrics::Metrics;
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -51,7 +55,7 @@ fn refuse_constraints<P: Constrained + ?Sized>(problem: &P, solver: &str) -> Res
 }
 
 /// When a solver ends by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Stop {
     /// The largest KKT residual ([`Kkt::error`](crate::kkt::Kkt::error)) of a solution, > 0.

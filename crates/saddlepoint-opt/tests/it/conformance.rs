@@ -1,10 +1,12 @@
 //! Every solver on every problem of its class whose optimum is known, judged by the KKT residual.
 
 use saddlepoint_opt::outcome::{Outcome, Status};
+use saddlepoint_opt::problem::{Problem, eq, ge, le, minimize};
 use saddlepoint_opt::problems::formula::Formula;
 use saddlepoint_opt::problems::known::{BOUNDED, EQUALITIES, INEQUALITIES, Known};
 use saddlepoint_opt::solver::{
-    AugmentedLagrangian, DualAscent, ProjectedGradient, ProximalGradient, SketchedNewton, Solver, System,
+    AugmentedLagrangian, DualAscent, InteriorPoint, ProjectedGradient, ProximalGradient, SketchedNewton,
+    Solver, System,
 };
 
 /// Solves the problem and checks what came out; a line of complaint if it is wrong.
@@ -34,6 +36,7 @@ fn every_solver_solves_its_class() {
     }
     for known in EQUALITIES.iter().chain(INEQUALITIES).chain(BOUNDED) {
         complaints.extend(complaint("augmented Lagrangian", known, &AugmentedLagrangian::default()));
+        complaints.extend(complaint("interior point", known, &InteriorPoint::default()));
     }
     for known in BOUNDED {
         complaints.extend(complaint("projected gradient", known, &ProjectedGradient::default()));
@@ -55,4 +58,77 @@ fn a_solver_for_bounds_refuses_constraints() {
         told,
         "the problem: proximal-gradient takes no constraints, and there is `c1`; use the augmented Lagrangian"
     );
+}
+
+/// `x`, which falls along the first axis, in two dimensions.
+fn falls<'a>() -> Problem<'a> {
+    minimize(2, |x| x[0]).grad(|_, g| g[0] = 1.0).hess_vec(|_, _, _| ())
+}
+
+/// How both solvers for any constraints end a problem.
+fn both(problem: &Problem, x0: &[f64]) -> [Outcome; 2] {
+    [
+        AugmentedLagrangian::default().solve(problem, x0).expect("a valid problem"),
+        InteriorPoint::default().solve(problem, x0).expect("a valid problem"),
+    ]
+}
+
+#[test]
+fn what_has_no_solution_ends_with_its_reason_and_the_last_iterate() {
+    let bowl = minimize(2, |x| x[0] * x[0] + x[1] * x[1])
+        .grad(|x, g| (0..2).for_each(|i| g[i] = 2.0 * x[i]))
+        .hess_vec(|_, v, out| (0..2).for_each(|i| out[i] = 2.0 * v[i]));
+    let infeasible = bowl
+        .subject_to(ge("above", |x| x[0] - 1.0).grad(|_, g| g[0] = 1.0).linear())
+        .subject_to(le("below", |x| x[0] + 1.0).grad(|_, g| g[0] = 1.0).linear());
+    for out in both(&infeasible, &[5.0, 5.0]) {
+        assert_eq!(out.status, Status::Infeasible, "{out:?}");
+        let found = out.infeasibility.expect("a certificate");
+        assert!((found.violation - 2.0_f64.sqrt()).abs() < 1e-3 && out.x[0].abs() < 1e-3, "{found:?}");
+    }
+    // The circle around 0 and the line beyond it come nearest at (1, 0), where their gradients cancel.
+    let apart = falls()
+        .subject_to(
+            eq("circle", |x| x[0] * x[0] + x[1] * x[1] - 1.0)
+                .grad(|x, g| (0..2).for_each(|i| g[i] = 2.0 * x[i]))
+                .hess_vec(|_, v, out| (0..2).for_each(|i| out[i] = 2.0 * v[i])),
+        )
+        .subject_to(eq("line", |x| x[0] - 3.0).grad(|_, g| g[0] = 1.0).linear());
+    for out in both(&apart, &[0.5, 0.2]) {
+        assert_eq!(out.status, Status::Infeasible, "{out:?}");
+        assert!(out.infeasibility.expect("a certificate").gradient < 1e-3 && out.x[1].abs() < 1e-3);
+    }
+    let tie = eq("tie", |x| x[0] - x[1]).grad(|_, g| g.copy_from_slice(&[1.0, -1.0])).linear();
+    for out in both(&falls().subject_to(tie), &[0.0, 0.0]) {
+        assert_eq!(out.status, Status::Unbounded, "{out:?}");
+        assert!(out.objective < -1e15);
+    }
+    // x² + y² <= 0 has one point and no multiplier there.
+    let circle = le("circle", |x| x[0] * x[0] + x[1] * x[1])
+        .grad(|x, g| (0..2).for_each(|i| g[i] = 2.0 * x[i]))
+        .hess_vec(|_, v, out| (0..2).for_each(|i| out[i] = 2.0 * v[i]));
+    for out in both(&falls().subject_to(circle), &[1.0, 1.0]) {
+        assert!(out.kkt.feasibility < 1e-3 && out.x.iter().all(|x| x.is_finite()), "{out:?}");
+    }
+    let nowhere = minimize(1, |_| f64::NAN).grad(|_, g| g[0] = 1.0).hess_vec(|_, _, _| ());
+    for out in both(&nowhere, &[0.5]) {
+        assert_eq!((out.status, &out.x[..]), (Status::NotFinite, &[0.5][..]));
+    }
+}
+
+#[test]
+fn dependent_constraints_and_bad_scales_are_solved() {
+    let steep = minimize(2, |x| 1e6 * (x[0] - 1.0).powi(2) + 1e6 * x[1] * x[1])
+        .grad(|x, g| {
+            g[0] = 2e6 * (x[0] - 1.0);
+            g[1] = 2e6 * x[1];
+        })
+        .hess_vec(|_, v, out| (0..2).for_each(|i| out[i] = 2e6 * v[i]))
+        .subject_to(eq("c", |x| 1e5 * (x[0] - x[1])).grad(|_, g| g.copy_from_slice(&[1e5, -1e5])).linear())
+        // The same once more.
+        .subject_to(eq("d", |x| 3e5 * (x[0] - x[1])).grad(|_, g| g.copy_from_slice(&[3e5, -3e5])).linear());
+    for out in both(&steep, &[50.0, -70.0]) {
+        assert_eq!(out.status, Status::Optimal, "{out:?}");
+        assert!((out.x[0] - 0.5).abs() < 1e-9 && (out.x[1] - 0.5).abs() < 1e-9, "{out:?}");
+    }
 }

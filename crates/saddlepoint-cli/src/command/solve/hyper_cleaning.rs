@@ -44,15 +44,14 @@ impl Arguments {
         }
         let mut split = self.data.split(Split::classes)?;
         let flipped = split.flip(self.flip, self.flip_seed);
-        let Effort { method, .. } = self.effort;
-        let tuned = self.effort.watched("hyper-cleaning", |stop, control| {
-            tuning::svm(&split, Weights::Each, self.start, method, stop, control)
+        let tuned = self.effort.watched("hyper-cleaning", |method, control| {
+            tuning::svm(&split, Weights::Each, self.start, method, control)
         })?;
         let separation = tuning::separation(&tuned.outcome.x, &flipped);
         let mut more = Map::new();
         more.insert("flipped".into(), named(&split, &flipped));
         more.insert("separation".into(), json!(separation));
-        let verdict = tell(method, &split, &tuned, &more, output)?;
+        let verdict = tell(self.effort.method, &split, &tuned, &more, output)?;
         if !output.json() {
             suspects(&split, &tuned, &flipped, output)?;
             if let Some(share) = separation {

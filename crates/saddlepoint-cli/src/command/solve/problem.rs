@@ -11,8 +11,8 @@ use saddlepoint_opt::problem::{Counted, Curved, Objective as _};
 use saddlepoint_opt::problems::formula::{Formula, Model};
 use saddlepoint_opt::problems::sif::{self, Sif};
 use saddlepoint_opt::solver::{
-    AugmentedLagrangian, Control, DualAscent, ProjectedGradient, ProximalGradient, SketchedNewton, Solver,
-    Stop,
+    AugmentedLagrangian, Control, DualAscent, InteriorPoint, ProjectedGradient, ProximalGradient,
+    SketchedNewton, Solver, Stop,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -54,6 +54,8 @@ enum Method {
     /// Any constraints and bounds, by first derivatives
     #[default]
     AugmentedLagrangian,
+    /// Any constraints and bounds, by second derivatives: the fewest iterations
+    InteriorPoint,
     /// Equalities alone, by second derivatives and sketched linear systems
     SketchedNewton,
     /// Bounds alone: gradient steps of spectral length
@@ -111,6 +113,11 @@ impl Arguments {
         let outcome = match self.method {
             Method::AugmentedLagrangian => {
                 let mut solver = AugmentedLagrangian::default();
+                self.stop(&mut solver.stop);
+                self.run_with(&solver, file, &counted, x0)
+            }
+            Method::InteriorPoint => {
+                let mut solver = InteriorPoint::default();
                 self.stop(&mut solver.stop);
                 self.run_with(&solver, file, &counted, x0)
             }

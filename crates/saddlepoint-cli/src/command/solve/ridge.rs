@@ -29,10 +29,9 @@ pub(crate) struct Arguments {
 impl Arguments {
     pub(crate) fn run(self, output: Output) -> Result<Verdict> {
         let split = self.data.split(Ok)?;
-        let Effort { method, .. } = self.effort;
-        let tuned = self.effort.watched("ridge", |stop, control| {
-            tuning::ridge(&split, self.shared, self.start, method, stop, control)
+        let tuned = self.effort.watched("ridge", |method, control| {
+            tuning::ridge(&split, self.shared, self.start, method, control)
         })?;
-        tell(method, &split, &tuned, &serde_json::Map::new(), output)
+        tell(self.effort.method, &split, &tuned, &serde_json::Map::new(), output)
     }
 }

@@ -46,10 +46,9 @@ impl Arguments {
             Sharing::Class => Weights::Class,
             Sharing::All => Weights::Shared,
         };
-        let Effort { method, .. } = self.effort;
-        let tuned = self.effort.watched("svm-hyperparameters", |stop, control| {
-            tuning::svm(&split, weights, self.start, method, stop, control)
+        let tuned = self.effort.watched("svm-hyperparameters", |method, control| {
+            tuning::svm(&split, weights, self.start, method, control)
         })?;
-        tell(method, &split, &tuned, &serde_json::Map::new(), output)
+        tell(self.effort.method, &split, &tuned, &serde_json::Map::new(), output)
     }
 }

@@ -3,18 +3,21 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::Args;
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{Args, ValueEnum};
+use saddlepoint_core::config;
 use saddlepoint_core::progress::Progress;
 use saddlepoint_opt::bilevel::tuning::{Method, Score, Scored, Split, Tuned};
+use saddlepoint_opt::bilevel::{By, Hypergradient};
 use saddlepoint_opt::examples::{self, Examples};
 use saddlepoint_opt::outcome::Status;
 use saddlepoint_opt::solver::{Control, Stop};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::limits::{Limits, line};
 use crate::exit::Verdict;
-use crate::output::{Output, duration, note, number, table};
+use crate::output::{Output, duration, note, number, table, word};
 
 /// Most rows of a table for people.
 const SHOWN: usize = 20;
@@ -91,8 +94,11 @@ fn unevenness(train: &Examples) -> Option<f64> {
 #[derive(Debug, Args)]
 pub(super) struct Effort {
     /// How it is solved
-    #[arg(long, value_parser = methods(), default_value = "implicit")]
-    pub(super) method: Method,
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) method: Name,
+    /// Change a setting of the method, such as alpha=0.01 or stop.iterations=500; docs/solvers.md says where they are listed
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// Largest projected hyper-gradient of a solution [default: the method's own]
     #[arg(long, value_name = "X")]
     tolerance: Option<f64>,
@@ -100,48 +106,97 @@ pub(super) struct Effort {
     limits: Limits,
 }
 
-fn methods() -> impl TypedValueParser<Value = Method> {
-    let named = Method::ALL.map(|(name, method)| PossibleValue::new(name).help(purpose(method)));
-    PossibleValuesParser::new(named).map(|name| {
-        Method::ALL.into_iter().find(|(known, _)| *known == name).expect("the parser knows these only").1
-    })
+/// The methods by name.
+#[derive(Debug, Clone, Copy, Default, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Name {
+    /// One loop of gradient steps on a proximal Lagrangian
+    LvHba,
+    /// The lower level as a penalty on its value
+    PenaltyBilevel,
+    /// The same with a growing multiplier
+    F2sa,
+    /// Hyper-gradients by implicit differentiation
+    #[default]
+    Implicit,
+    /// Hyper-gradients through unrolled steps
+    Unrolled,
 }
 
-fn purpose(method: Method) -> &'static str {
-    match method {
-        Method::LvHba => "One loop of gradient steps on a proximal Lagrangian",
-        Method::PenaltyBilevel => "The lower level as a penalty on its value",
-        Method::F2sa => "The same with a growing multiplier",
-        Method::Implicit => "Hyper-gradients by implicit differentiation",
-        Method::Unrolled => "Hyper-gradients through unrolled steps",
+/// Settings of hyper-gradients by implicit differentiation.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct Implicit {
+    tolerance: f64,
+    stop: Stop,
+}
+
+impl Default for Implicit {
+    fn default() -> Self {
+        Self { tolerance: 1e-9, stop: Hypergradient::default().stop }
+    }
+}
+
+/// Settings of hyper-gradients through unrolled steps.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct Unrolled {
+    steps: u32,
+    stop: Stop,
+}
+
+impl Default for Unrolled {
+    fn default() -> Self {
+        Self { steps: 100, stop: Hypergradient::default().stop }
     }
 }
 
 impl Effort {
+    /// The method with its settings.
+    fn method(&self) -> Result<Method> {
+        let sets = &self.set;
+        let mut method = match self.method {
+            Name::LvHba => Method::LvHba(config::load(None, sets)?),
+            Name::PenaltyBilevel => Method::PenaltyBilevel(config::load(None, sets)?),
+            Name::F2sa => Method::F2sa(config::load(None, sets)?),
+            Name::Implicit => {
+                let Implicit { tolerance, stop } = config::load(None, sets)?;
+                Method::Hypergradient(Hypergradient { by: By::Implicit { tolerance }, stop })
+            }
+            Name::Unrolled => {
+                let Unrolled { steps, stop } = config::load(None, sets)?;
+                Method::Hypergradient(Hypergradient { by: By::Unrolled { steps }, stop })
+            }
+        };
+        let stop = method.stop();
+        *stop = self.limits.stop(self.tolerance, *stop);
+        Ok(method)
+    }
+
     /// Runs under a bar on a terminal, and a log if one is asked for.
-    pub(super) fn watched<E: Into<anyhow::Error>>(
+    pub(super) fn watched(
         &self,
         label: &str,
-        run: impl FnOnce(Option<Stop>, &mut Control) -> Result<Tuned, E>,
+        run: impl FnOnce(&Method, &mut Control) -> saddlepoint_opt::Result<Tuned>,
     ) -> Result<Tuned> {
-        let stop = self.limits.stop(self.tolerance, self.method.stop());
+        let mut method = self.method()?;
         // A log takes the lines that a bar would be drawn over.
-        let bar = Progress::new(stop.iterations, label, !self.limits.logs());
+        let bar = Progress::new(method.stop().iterations, label, !self.limits.logs());
         let mut control = Control::default().watch(|iteration, measures| {
             bar.set(iteration, line(measures));
             self.limits.tell(iteration, measures);
         });
         control.seconds = self.limits.seconds;
-        let tuned = run(Some(stop), &mut control).map_err(Into::into);
+        let tuned = run(&method, &mut control);
         drop(control);
         bar.finish();
-        tuned
+        Ok(tuned?)
     }
 }
 
 /// Prints what was found, with `more` in the object for programs.
 pub(super) fn tell(
-    method: Method,
+    method: Name,
     split: &Split,
     tuned: &Tuned,
     more: &Map<String, Value>,
@@ -155,7 +210,7 @@ pub(super) fn tell(
     Ok(if tuned.outcome.status == Status::Optimal { Verdict::Done } else { Verdict::Missed })
 }
 
-fn object(method: Method, split: &Split, tuned: &Tuned, more: &Map<String, Value>) -> Value {
+fn object(method: Name, split: &Split, tuned: &Tuned, more: &Map<String, Value>) -> Value {
     let Tuned { names, duals, start, model, retrained, outcome } = tuned;
     let scores = |scored: &Scored| json!({ "held_out": scored.held_out, "test": scored.test });
     let named: Map<String, Value> =
@@ -186,7 +241,7 @@ fn object(method: Method, split: &Split, tuned: &Tuned, more: &Map<String, Value
     object
 }
 
-fn print(method: Method, tuned: &Tuned, output: Output) -> Result<()> {
+fn print(method: Name, tuned: &Tuned, output: Output) -> Result<()> {
     let Tuned { names, duals, start, model, retrained, outcome } = tuned;
     output.say(format!("{}\n", outcome.status))?;
     let (diagnosis, kkt) = (&outcome.diagnosis, &outcome.diagnosis.lower);
@@ -200,7 +255,7 @@ fn print(method: Method, tuned: &Tuned, output: Output) -> Result<()> {
         ("iterations", outcome.iterations.to_string()),
         ("time", duration(outcome.seconds)),
     ];
-    output.say(table([method.name(), ">"], rows.map(|(name, value)| [name.to_owned(), value])))?;
+    output.say(table([word(&method).as_str(), ">"], rows.map(|(name, value)| [name.to_owned(), value])))?;
     let rows = [("at the start", start), ("as the method ended", model), ("trained to the end", retrained)]
         .map(|(name, scored)| {
             let [loss, accuracy] = cells(Some(&scored.held_out));

@@ -16,6 +16,8 @@ pub enum Samples<'a> {
     Supervised(&'a [Supervised]),
     /// Preference pairs.
     Pairs(&'a [Pair]),
+    /// Preference pairs of which a score of the whole is learned, and no token.
+    Compared(&'a [Pair]),
     /// Preference pairs about long documents.
     LongPairs(&'a [LongPair]),
     /// Completions with labels.
@@ -105,10 +107,11 @@ fn training(codec: &Codec, samples: Samples<'_>) -> Vec<Finding> {
                 doubled += usize::from(twice(&item.prompt));
             }
         }
+        Samples::Compared(items) => doubled = items.iter().filter(|item| twice(&item.prompt)).count(),
         Samples::Prompts(items) => doubled = items.iter().filter(|item| twice(&item.ids)).count(),
     }
-    if matches!(samples, Samples::Prompts(_)) {
-        // What is trained is sampled later.
+    if matches!(samples, Samples::Prompts(_) | Samples::Compared(_)) {
+        // What is trained is sampled later, or no token.
     } else if trained == 0 {
         findings.push(Finding::NothingTrained);
     } else if !stops && !codec.eos.is_empty() {

@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 use rand_chacha::ChaCha8Rng;
 use saddlepoint_core::seed::Seed;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use self::cache::{Prefix, Sequence};
 use self::sampler::Sampler;
@@ -23,7 +25,8 @@ use super::{LoraConfig, Policy, Shape};
 use crate::{Error, Result};
 
 /// The type in which sampling reads the weights, for the prompts as for what follows them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Weights {
     /// As the policy holds them.
     #[default]
@@ -181,12 +184,22 @@ impl<'a> Generator<'a> {
         Sequence::bytes(shape, tokens)
     }
 
+    /// Bytes of the copies of weights of this type.
+    pub(crate) fn copies_bytes(shape: &Shape, weights: Weights) -> u64 {
+        Copies::bytes(shape, weights)
+    }
+
     /// Prepares the weights in the type asked for.
     ///
     /// # Errors
-    /// A setting is outside its range; the message names it.
+    /// A setting is outside its range, which the message names; or the policy is a reward model.
     pub fn new(policy: &'a Policy, config: GenerateConfig) -> Result<Self> {
         config.check()?;
+        if !policy.shape().readout.vocabulary() {
+            let problem =
+                "is a reward model: it has no distribution over tokens to draw from; give a language model";
+            return Err(Error::Config { key: "model".to_owned(), problem: problem.to_owned() });
+        }
         let copies = Copies::new(policy.decoder().weights, policy.shape(), config.weights);
         Ok(Self { policy, config, copies })
     }

@@ -48,6 +48,7 @@ impl Case {
             .map(|(i, rows)| Judged {
                 old_logp: &self.logp[rows.clone()],
                 advantage: Some(self.advantages[i]),
+                credit: None,
                 reward: Some(self.rewards[i]),
                 group: 0,
             })
@@ -147,7 +148,7 @@ fn advantages_are_those_of_v1() {
     let signs = [1.0, -1.0, -1.0, 1.0];
     assert_close!(of(Std::Population, 0.0), signs, rtol = 1e-14);
     assert_close!(of(Std::Sample, 0.0), signs.map(|sign| sign * 0.866_025_403_784_44), rtol = 1e-14);
-    let rewarded = Rewarded { groups: &[0..2, 2..5], rewards: &[None; 5], normalized: false, kl: None };
+    let rewarded = Rewarded::new(&[0..2, 2..5], &[None; 5]);
     let method = kdrl(KdrlConfig::default());
     assert_eq!(method.advantages(&rewarded), [None; 5]);
     let rewards = [Some(0.3), Some(0.3), Some(1.0), None, Some(0.0)];

@@ -4,7 +4,7 @@ use std::f64::consts::PI;
 
 use super::file::Gguf;
 use crate::Result;
-use crate::engine::{Rope, RopeScaling, Shape};
+use crate::engine::{Readout, Rope, RopeScaling, Shape};
 use crate::model::{bad, config};
 
 /// Factors on the rotary frequencies, one a pair of dimensions: the trace that Llama 3's scaling leaves.
@@ -61,6 +61,7 @@ pub(in crate::model) fn shape(file: &Gguf) -> Result<Shape> {
         qk_norm: family == "qwen3",
         tied: file.dims("output.weight").is_none(),
         context: meta.need_count(&key("context_length"))?,
+        readout: Readout::Vocabulary,
     };
     config::check(file.path(), &shape)?;
     shape.rope.scaling = scaling(file, family, &shape)?;
@@ -150,6 +151,7 @@ mod tests {
             qk_norm: false,
             tied: true,
             context: 1,
+            readout: Readout::Vocabulary,
         };
         let mut factors: Vec<f32> = (0..32)
             .map(|i| {

@@ -90,7 +90,7 @@ fn unpermute(matrix: &mut [f32], head_dim: usize, columns: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{Rope, RopeScaling};
+    use crate::engine::{Readout, Rope, RopeScaling};
 
     /// The converter's `permute`: `[head, 2, head_dim / 2]` becomes `[head, head_dim / 2, 2]`.
     fn permute(matrix: &[f32], head_dim: usize, columns: usize) -> Vec<f32> {
@@ -132,6 +132,7 @@ mod tests {
                 qk_norm,
                 tied: false,
                 context: 1,
+                readout: Readout::Vocabulary,
             };
             for spec in shape.tensors() {
                 let name = gguf_name(&spec.name);

@@ -50,6 +50,7 @@ mod tests;
 use rand_chacha::rand_core::Rng as _;
 use saddlepoint_core::metrics::Metrics;
 use saddlepoint_core::seed::Seed;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::single::Memory;
@@ -62,7 +63,7 @@ use crate::solver::{Flow, Stop};
 use crate::{Error, Result};
 
 /// The method and its settings.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PenaltyBilevel {
     /// How the lower level is followed.
@@ -88,7 +89,7 @@ pub struct PenaltyBilevel {
 }
 
 /// How the lower level is followed.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Loops {
     /// Some steps of the lower level a step of the upper one.

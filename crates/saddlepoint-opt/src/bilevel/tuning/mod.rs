@@ -33,71 +33,57 @@ use crate::{Error, Result};
 /// Limits of log-weights and log-penalties.
 const LIMITS: (f64, f64) = (-12.0, 6.0);
 
-/// Which solver.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Which solver, with its settings.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
-    /// [`LvHba`].
-    LvHba,
-    /// [`PenaltyBilevel`].
-    PenaltyBilevel,
-    /// [`F2sa`].
-    F2sa,
-    /// [`Hypergradient`] by implicit differentiation.
-    Implicit,
-    /// [`Hypergradient`] through unrolled steps.
-    Unrolled,
+    /// By a proximal Lagrangian value function.
+    LvHba(LvHba),
+    /// By a penalty on the value of the lower level.
+    PenaltyBilevel(PenaltyBilevel),
+    /// The same with a growing multiplier.
+    F2sa(F2sa),
+    /// By implicit differentiation, or through unrolled steps.
+    Hypergradient(Hypergradient),
 }
 
 impl Method {
-    /// Every one with its name.
-    pub const ALL: [(&'static str, Method); 5] = [
-        ("lv-hba", Method::LvHba),
-        ("penalty-bilevel", Method::PenaltyBilevel),
-        ("f2sa", Method::F2sa),
-        ("implicit", Method::Implicit),
-        ("unrolled", Method::Unrolled),
-    ];
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        Self::ALL.into_iter().find(|(_, method)| *method == self).expect("all are there").0
+    /// Every one with the settings that it has by default, by name.
+    pub fn all() -> [(&'static str, Method); 5] {
+        [
+            ("lv-hba", Method::LvHba(LvHba::default())),
+            ("penalty-bilevel", Method::PenaltyBilevel(PenaltyBilevel::default())),
+            ("f2sa", Method::F2sa(F2sa::default())),
+            ("implicit", Method::Hypergradient(Hypergradient::default())),
+            ("unrolled", Method::Hypergradient(Hypergradient::unrolled(100))),
+        ]
     }
 
-    /// When it ends if nobody says: the default of its solver.
-    pub fn stop(self) -> Stop {
+    /// When it ends.
+    pub fn stop(&mut self) -> &mut Stop {
         match self {
-            Method::LvHba => LvHba::default().stop,
-            Method::PenaltyBilevel => PenaltyBilevel::default().stop,
-            Method::F2sa => F2sa::default().stop,
-            Method::Implicit | Method::Unrolled => Hypergradient::default().stop,
+            Method::LvHba(solver) => &mut solver.stop,
+            Method::PenaltyBilevel(solver) => &mut solver.stop,
+            Method::F2sa(solver) => &mut solver.stop,
+            Method::Hypergradient(solver) => &mut solver.stop,
         }
     }
 
-    /// Solves a problem whose lower level has no constraints, with the solver's defaults.
+    /// Solves a problem whose lower level has no constraints.
     ///
     /// # Errors
     /// As the solver's.
     pub fn solve<P: LowerCurvature + ?Sized>(
-        self,
+        &self,
         problem: &P,
-        (x, y): (&[f64], &[f64]),
-        stop: Option<Stop>,
+        from: (&[f64], &[f64]),
         control: &mut Control,
     ) -> Result<Outcome> {
-        let stop = stop.unwrap_or(self.stop());
         match self {
-            Method::LvHba => run(&LvHba { stop, ..LvHba::default() }, problem, (x, y), control),
-            Method::PenaltyBilevel => {
-                run(&PenaltyBilevel { stop, ..PenaltyBilevel::default() }, problem, (x, y), control)
-            }
-            Method::F2sa => run(&F2sa { stop, ..F2sa::default() }, problem, (x, y), control),
-            Method::Implicit => {
-                run(&Hypergradient { stop, ..Hypergradient::default() }, problem, (x, y), control)
-            }
-            Method::Unrolled => {
-                run(&Hypergradient { stop, ..Hypergradient::unrolled(100) }, problem, (x, y), control)
-            }
+            Method::LvHba(solver) => run(solver, problem, from, control),
+            Method::PenaltyBilevel(solver) => run(solver, problem, from, control),
+            Method::F2sa(solver) => run(solver, problem, from, control),
+            Method::Hypergradient(solver) => run(solver, problem, from, control),
         }
     }
 }
@@ -190,25 +176,8 @@ pub fn svm(
     split: &Split,
     weights: Weights,
     start: f64,
-    method: Method,
-    stop: Option<Stop>,
+    method: &Method,
     control: &mut Control,
-) -> Result<Tuned> {
-    svm_by(split, weights, start, |problem, from| match method {
-        Method::LvHba => {
-            let solver = LvHba { stop: stop.unwrap_or(method.stop()), ..LvHba::default() };
-            by_slack(Slack(problem), &solver, from, control)
-        }
-        _ => method.solve(&Hinge(problem), from, stop, control),
-    })
-}
-
-/// The same with a solver of one's own, which is given the start of both levels in the form without constraints.
-pub(crate) fn svm_by(
-    split: &Split,
-    weights: Weights,
-    start: f64,
-    solve: impl FnOnce(&Svm, (&[f64], &[f64])) -> Result<Outcome>,
 ) -> Result<Tuned> {
     start_in_limits(start)?;
     let problem = Svm::new(split.train.clone(), split.held_out.clone(), weights.groups(&split.train), LIMITS);
@@ -218,7 +187,10 @@ pub(crate) fn svm_by(
     };
     let x = vec![start; problem.weights];
     let y = diagnose(&Hinge(&problem), &x, &vec![0.0; split.train.features + 1], &[]).1.y;
-    let outcome = solve(&problem, (&x, &y))?;
+    let outcome = match method {
+        Method::LvHba(solver) => by_slack(Slack(&problem), solver, (&x, &y), control)?,
+        _ => method.solve(&Hinge(&problem), (&x, &y), control)?,
+    };
     let multipliers = Slack(&problem).lift(&outcome.x, &outcome.response.y[..=split.train.features]).1;
     let dual = |(name, value)| Dual { name, value };
     let duals = split.example_names().into_iter().zip(multipliers).map(dual).collect();
@@ -227,7 +199,7 @@ pub(crate) fn svm_by(
 
 /// Runs LV-HBA on the form with constraints from a solution of its lower level. The hyper-gradient is that of the form without, which
 /// is the same function of `x`: its lower level is solved a hundred times faster.
-pub(crate) fn by_slack(
+fn by_slack(
     slack: Slack<'_>,
     solver: &LvHba,
     (x, y): (&[f64], &[f64]),
@@ -253,8 +225,7 @@ pub fn ridge(
     split: &Split,
     shared: bool,
     start: f64,
-    method: Method,
-    stop: Option<Stop>,
+    method: &Method,
     control: &mut Control,
 ) -> Result<Tuned> {
     start_in_limits(start)?;
@@ -262,7 +233,7 @@ pub fn ridge(
     let score = |y: &[f64], examples: &Examples| Score { loss: problem.error(examples, y), accuracy: None };
     let x = vec![start; if shared { 1 } else { split.train.features }];
     let y = diagnose(&problem, &x, &vec![0.0; split.train.features + 1], &[]).1.y;
-    let outcome = method.solve(&problem, (&x, &y), stop, control)?;
+    let outcome = method.solve(&problem, (&x, &y), control)?;
     let name = |j| format!("feature {}", split.train.name(j));
     let names =
         if shared { vec!["all features".to_owned()] } else { (0..split.train.features).map(name).collect() };

@@ -135,8 +135,8 @@ fn one_penalty_of_ridge_is_that_of_a_search() {
         .map(|i| -12.0 + 0.05 * f64::from(i))
         .min_by(|a, b| psi(*a).total_cmp(&psi(*b)))
         .expect("some");
-    for (name, method) in Method::ALL {
-        let tuned = ridge(&split, true, 0.0, method, None, &mut Control::default()).expect("runs");
+    for (name, method) in Method::all() {
+        let tuned = ridge(&split, true, 0.0, &method, &mut Control::default()).expect("runs");
         let found = psi(tuned.outcome.x[0]);
         assert!(
             found <= psi(best) * 1.01,
@@ -220,9 +220,9 @@ fn weights_that_fall_with_flips_separate_them() {
 fn what_was_tuned_has_names_and_the_duals_are_those_of_the_machine() {
     let split = split();
     for weights in [Weights::Each, Weights::Class, Weights::Shared] {
-        let stop = Some(crate::solver::Stop { tolerance: 1e-3, iterations: 20 });
-        for method in [Method::Implicit, Method::LvHba] {
-            let tuned = svm(&split, weights, -1.0, method, stop, &mut Control::default()).expect("runs");
+        for (_, mut method) in Method::all() {
+            method.stop().iterations = 20;
+            let tuned = svm(&split, weights, -1.0, &method, &mut Control::default()).expect("runs");
             assert_eq!(tuned.names.len(), tuned.outcome.x.len());
             assert_eq!(tuned.duals.len(), 20);
             // Stationarity of the machine in w and b: w = Σ λ_i s_i z_i, 0 = Σ λ_i s_i.

@@ -81,7 +81,9 @@ impl<'a> Iteration<'a> {
 
     fn product(&mut self, v: &[f64]) -> Vec<f64> {
         self.flops += 2.0 * (v.len() * v.len()) as f64;
-        (0..v.len()).map(|i| dot(self.row(i), v)).collect()
+        let mut product = vec![0.0; v.len()];
+        add_product(self.gamma, v, &mut product);
+        product
     }
 
     fn refresh(&mut self) {
@@ -110,7 +112,8 @@ impl<'a> Iteration<'a> {
             System::Minres | System::Gmres { .. } => {
                 let gamma = self.gamma;
                 let product = |v: &[f64], out: &mut [f64]| {
-                    out.iter_mut().enumerate().for_each(|(i, out)| *out = dot(&gamma[i * n..(i + 1) * n], v));
+                    out.fill(0.0);
+                    add_product(gamma, v, out);
                 };
                 let left = most.saturating_sub(self.steps);
                 let solved = match system {
@@ -204,6 +207,11 @@ impl<'a> Iteration<'a> {
             self.refresh();
         }
     }
+}
+
+/// `out += Γ v` for a symmetric `Γ`: rows are its columns, and sums of rows go several elements at a time.
+fn add_product(gamma: &[f64], v: &[f64], out: &mut [f64]) {
+    gamma.chunks_exact(v.len().max(1)).zip(v).for_each(|(row, v)| add_scaled(out, *v, row));
 }
 
 /// Uniform below `n`: the high word of a product is biased by less than `n / 2⁶⁴`.
