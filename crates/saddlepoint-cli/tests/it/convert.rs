@@ -70,7 +70,9 @@ fn a_folder_comes_out_as_it_went_in() {
     let parameters: usize = model::tensors().iter().map(|tensor| tensor.2.len()).sum();
     assert_eq!(
         ended.objects(),
-        [serde_json::json!({"out": "out", "parameters": parameters, "tensors": 20, "dtype": "float32"})]
+        [serde_json::json!({
+            "out": "out", "parameters": parameters, "tensors": 20, "dtype": "float32", "soup": null
+        })]
     );
     assert_eq!(model::read_safetensors(&place.path("out/model.safetensors")), model::tensors());
     let [from, to] = ["m", "out"].map(|folder| crate::saddle::names(&place.path(folder)));
@@ -159,4 +161,52 @@ fn an_adapter_is_merged() {
             }
         }
     }
+}
+
+#[test]
+fn a_soup_is_the_mean_of_models_that_were_fine_tuned_from_the_same_one() {
+    let place = Place::new();
+    let moved = |by: f32| {
+        let mut tensors = model::tensors();
+        tensors.iter_mut().flat_map(|tensor| &mut tensor.2).enumerate().for_each(|(i, value)| {
+            *value += by * if i.is_multiple_of(2) { 1.0 } else { -1.0 };
+        });
+        tensors
+    };
+    for (name, by) in [("a", 0.01), ("b", -0.02)] {
+        model::write_files(&place, name);
+        place.write(&format!("{name}/model.safetensors"), model::safetensors(&moved(by)));
+    }
+    let ended = place.saddle(&["convert", "a", "out", "--soup", "b", "--weights", "3,1", "--json"]);
+    assert_eq!((ended.code, ended.stderr.as_str()), (0, ""));
+    let soup = &ended.objects()[0]["soup"];
+    let cosine = soup["cosine"].as_f64().expect("a number");
+    assert!(soup["models"] == 2 && cosine > 0.9 && cosine < 1.0, "{soup}");
+    let made = model::read_safetensors(&place.path("out/model.safetensors"));
+    for ((made, a), b) in made.iter().zip(moved(0.01)).zip(moved(-0.02)) {
+        for ((&got, a), b) in made.2.iter().zip(a.2).zip(b.2) {
+            let mean = (0.75 * f64::from(a) + 0.25 * f64::from(b)) as f32;
+            assert_eq!(got.to_bits(), mean.to_bits(), "{}", made.0);
+        }
+    }
+    // The mean of a model and itself is that model, to the bit.
+    assert_eq!(place.saddle(&["convert", "a", "same", "--soup", "a"]).code, 0);
+    assert_eq!(model::read_safetensors(&place.path("same/model.safetensors")), moved(0.01));
+
+    place.refuses(
+        &["convert", "a", "x", "--soup", "b", "--weights", "1"],
+        "--weights needs one for IN and one for each --soup, 2 in all; there are 1",
+    );
+    place.refuses(&["convert", "a", "x", "--soup", "b", "--weights", "1,0"], "--weights must be > 0, got 0");
+    let mut other = moved(0.0);
+    let matrices = other.iter_mut().filter(|tensor| tensor.1.len() > 1);
+    matrices.flat_map(|tensor| &mut tensor.2).for_each(|value| *value = -*value);
+    model::write_files(&place, "c");
+    place.write("c/model.safetensors", model::safetensors(&other));
+    let ended = place.saddle(&["convert", "a", "x", "--soup", "c"]);
+    assert!(
+        ended.code == 2 && ended.stderr.contains("c: was not fine-tuned from the same model as a (cosine of"),
+        "{}",
+        ended.stderr
+    );
 }

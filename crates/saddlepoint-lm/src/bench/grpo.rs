@@ -59,6 +59,7 @@ pub fn grpo(options: &Options) -> Result<Report> {
         let rollout = crate::method::Rollout {
             completions: &pass.judged,
             max_completion_length: TOKENS,
+            step: 0,
             tokens_a_step: rows as f64,
         };
         let view = View {

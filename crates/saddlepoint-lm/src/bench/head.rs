@@ -38,7 +38,7 @@ pub fn head(options: &Options) -> Result<Report> {
     let mut time = |want: Want, cotangent: RowCotangent| {
         let reference = want.reference().then_some(HeadSide { hidden: &other, weights: &weights });
         let policy = HeadSide { hidden: &hidden, weights: &weights };
-        let head = Head { kernels: &Cpu, hidden: shape.hidden, vocab: shape.vocab, want, policy, reference };
+        let head = Head { kernels: &Cpu, vocab: shape.vocab, want, policy, reference };
         let cotangents = vec![cotangent; ROWS];
         timed(runs, || {
             let states = head.forward(&targets, &mut buffers, None);
@@ -57,14 +57,8 @@ pub fn head(options: &Options) -> Result<Report> {
         .map(|_| {
             let watch = Stopwatch::start();
             let policy = HeadSide { hidden: &hidden, weights: &weights };
-            let head = Head {
-                kernels: &Cpu,
-                hidden: shape.hidden,
-                vocab: shape.vocab,
-                want: Want::default(),
-                policy,
-                reference: None,
-            };
+            let head =
+                Head { kernels: &Cpu, vocab: shape.vocab, want: Want::default(), policy, reference: None };
             head.products(&mut dhidden, &mut dweights, &mut buffers);
             watch.seconds()
         })

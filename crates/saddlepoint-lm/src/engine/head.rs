@@ -21,6 +21,13 @@ pub(crate) struct Side<'a> {
     pub(crate) weights: &'a Weights,
 }
 
+impl Side<'_> {
+    /// `d`, each side's own.
+    fn width(self) -> usize {
+        self.weights.places.norm.len()
+    }
+}
+
 /// The head's work buffers, kept between steps.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
@@ -32,7 +39,6 @@ pub(crate) struct Buffers {
 #[derive(Debug)]
 pub(crate) struct Head<'a> {
     pub(crate) kernels: &'a dyn Kernels,
-    pub(crate) hidden: usize,
     pub(crate) vocab: usize,
     pub(crate) want: Want,
     pub(crate) policy: Side<'a>,
@@ -62,8 +68,7 @@ impl Head<'_> {
 
     /// Calls `visit` for every tile of the logits.
     fn sweep(&self, buffers: &mut Buffers, mut logits: Logits<'_>, mut visit: impl FnMut(Tile<'_>)) {
-        let d = self.hidden;
-        let rows = self.policy.hidden.len() / d;
+        let rows = self.policy.hidden.len() / self.policy.width();
         let Buffers { logits: own, reference } = buffers;
         for start in (0..rows).step_by(ROWS) {
             let end = (start + ROWS).min(rows);
@@ -77,13 +82,12 @@ impl Head<'_> {
                     Logits::Keep(kept) => (&mut kept[place..place + n * columns], false),
                     Logits::Kept(kept) => (&mut kept[place..place + n * columns], true),
                 };
-                let hidden = start * d..end * d;
                 if !there {
-                    self.product(self.policy, hidden.clone(), first, columns, out);
+                    self.product(self.policy, start..end, first, columns, out);
                 }
                 let reference = self.reference.map(|side| {
                     let out = reference.room(n * columns);
-                    self.product(side, hidden, first, columns, out);
+                    self.product(side, start..end, first, columns, out);
                     &*out
                 });
                 visit(Tile { rows: start..end, first, columns, logits: out, reference });
@@ -92,12 +96,11 @@ impl Head<'_> {
     }
 
     /// One tile of logits.
-    fn product(&self, side: Side<'_>, own: Range<usize>, first: usize, columns: usize, out: &mut [f32]) {
-        let d = self.hidden;
-        let n = own.len() / d;
+    fn product(&self, side: Side<'_>, rows: Range<usize>, first: usize, columns: usize, out: &mut [f32]) {
+        let (d, n) = (side.width(), rows.len());
         let start = side.weights.places.head.start + first * d;
         let w = side.weights.mat(&(start..start + columns * d), d);
-        let x = Mat::new(&side.hidden[own], n, d);
+        let x = Mat::new(&side.hidden[rows.start * d..rows.end * d], n, d);
         self.kernels.matmul(MatMut::new(out, n, columns), x, w.t(), self.scale(), false);
     }
 
@@ -139,7 +142,7 @@ impl Head<'_> {
         buffers: &mut Buffers,
         kept: Option<&mut [f32]>,
     ) {
-        let d = self.hidden;
+        let d = self.policy.width();
         if let (0, false, Some(dw)) = (states.len(), accumulate, dweights.as_deref_mut()) {
             dw.fill(0.0);
         }
@@ -170,7 +173,7 @@ impl Head<'_> {
     /// The matrix products of [`Head::forward`] and [`Head::backward`] and nothing else: what the head's
     /// time is compared with.
     pub(crate) fn products(&self, dhidden: &mut [f32], dweights: &mut [f32], buffers: &mut Buffers) {
-        let d = self.hidden;
+        let d = self.policy.width();
         self.sweep(buffers, Logits::Passing, |_| ());
         self.sweep(buffers, Logits::Passing, |tile| {
             let Tile { rows, first, columns, logits, .. } = tile;

@@ -103,6 +103,8 @@ pub struct Policy {
     /// The reference's hyperparameters and angles.
     reference_shape: Shape,
     reference_rope: RopeTable,
+    /// The activations of a reference that has not the policy's sizes.
+    reference_arena: Option<Arena>,
     grads: Aligned,
     /// Whether gradients count as zero without having been cleared.
     fresh: bool,
@@ -159,8 +161,9 @@ impl Policy {
             kernels: Box::new(Cpu),
             reference: None,
             follower: None,
-            reference_shape: shape.clone(),
+            reference_shape: shape.without_score(),
             reference_rope: RopeTable::new(&shape),
+            reference_arena: None,
             grads: Aligned::new(trained),
             fresh: true,
             arena: None,
@@ -175,8 +178,9 @@ impl Policy {
         })
     }
 
-    /// Bytes of a policy of this shape and set-up, part by part.
-    pub fn plan(shape: &Shape, setup: &Setup) -> MemoryPlan {
+    /// Bytes of a policy of this shape and set-up, part by part. `reference` is the shape of the weights that
+    /// [`Self::load_reference`] will read, and otherwise that of the policy.
+    pub fn plan(shape: &Shape, reference: &Shape, setup: &Setup) -> MemoryPlan {
         let mut plan = MemoryPlan::default();
         let trained = setup
             .lora
@@ -190,13 +194,17 @@ impl Policy {
         match setup.reference {
             Reference::None | Reference::AdapterOff => {}
             Reference::Moving if setup.lora.is_some() => plan.add("reference", trained as u64 * 4),
-            _ => plan.add("reference", Weights::bytes(&shape.without_score(), setup.frozen)),
+            _ => plan.add("reference", Weights::bytes(&reference.without_score(), setup.frozen)),
         }
         plan.add("gradients", trained as u64 * 4);
-        plan.add("activations", Arena::bytes(shape, room(shape, setup, true)));
-        let reference = setup.reference != Reference::None;
-        let gathered = setup.max_rows * (shape.hidden * if reference { 5 } else { 4 } + 1);
-        let logits = Head::scratch(setup.max_rows, shape.vocab, reference);
+        let mut activations = Arena::bytes(shape, room(shape, setup, true));
+        if !reference.without_score().same_weights(&shape.without_score()) {
+            activations += Arena::bytes(reference, room(reference, setup, false));
+        }
+        plan.add("activations", activations);
+        let compared = setup.reference != Reference::None;
+        let gathered = setup.max_rows * (4 * shape.hidden + if compared { reference.hidden } else { 0 } + 1);
+        let logits = Head::scratch(setup.max_rows, shape.vocab, compared);
         let waiting = if setup.lora.is_some() { (setup.max_rows * shape.vocab).min(KEPT) } else { 0 };
         let vocabulary = if shape.readout.vocabulary() { logits + waiting } else { 0 };
         plan.add("head", (gathered + vocabulary) as u64 * 4);
@@ -229,26 +237,30 @@ impl Policy {
         *reference == Reference::Copy || *reference == Reference::Moving && lora.is_none()
     }
 
-    /// Reads the reference's weights from elsewhere. `shape` is theirs: it may differ from the policy's in the angles
-    /// of positions and in the longest context.
+    /// Reads the reference's weights from elsewhere. `shape` is theirs: it has the policy's vocabulary and may differ from the
+    /// policy's in everything else.
     ///
     /// # Errors
-    /// As [`WeightSource::read`]; or the shapes differ in more than that ([`Shape::same_weights`]).
+    /// As [`WeightSource::read`]; or the vocabularies have not the same size.
     pub fn load_reference(&mut self, shape: &Shape, source: &dyn WeightSource) -> Result<()> {
-        if !shape.same_weights(&self.shape.without_score()) {
-            let problem = "has not the tensors of the policy, or reads them in another way".to_owned();
+        if shape.vocab != self.shape.vocab {
+            let problem = format!("predicts {} tokens, and the policy {}", shape.vocab, self.shape.vocab);
             return Err(Error::Config { key: "reference".into(), problem });
         }
-        let (own, frozen) = (self.shape.without_score(), self.setup.frozen);
-        self.reference.get_or_insert_with(|| Weights::new(&own, frozen)).load(source)?;
-        self.set_reference_rope(shape);
+        let shape = &shape.without_score();
+        if !shape.same_weights(&self.reference_shape) {
+            (self.reference, self.reference_arena) = (None, None);
+        }
+        self.reference.get_or_insert_with(|| Weights::new(shape, self.setup.frozen)).load(source)?;
+        self.reference_shape = shape.clone();
+        self.reference_rope = RopeTable::new(shape);
         Ok(())
     }
 
     /// Gives the reference the angles of positions and the longest context of `shape`, where they are not the policy's.
     pub fn set_reference_rope(&mut self, shape: &Shape) {
         self.reference_shape =
-            Shape { rope: shape.rope.clone(), context: shape.context, ..self.shape.clone() };
+            Shape { rope: shape.rope.clone(), context: shape.context, ..self.reference_shape.clone() };
         self.reference_rope = RopeTable::new(shape);
     }
 
@@ -370,12 +382,17 @@ impl Policy {
         self.setup.reference != Reference::None
     }
 
+    /// The reference's tensors; the base's where it has no weights of its own.
+    pub fn reference_tensors(&self) -> &[TensorSpec] {
+        &self.reference.as_ref().unwrap_or(&self.weights).specs
+    }
+
     /// Reads one tensor of the reference out; of the base where it has no weights of its own.
     pub fn reference_tensor(&self, spec: &TensorSpec, out: &mut [f32]) {
         self.reference.as_ref().unwrap_or(&self.weights).read(spec, out);
     }
 
-    /// The reference's hyperparameters, which differ from the policy's at most in the angles of positions.
+    /// The reference's hyperparameters.
     pub fn reference_shape(&self) -> &Shape {
         &self.reference_shape
     }
@@ -431,9 +448,9 @@ impl Policy {
         self.check_forest(forest)?;
         self.pending = None;
         self.make_room(false);
-        let Self { shape, kernels, weights, reference, follower, reference_rope, arena, head, rows, .. } =
-            self;
-        let arena = arena.as_mut().expect("allocated above");
+        let Self { kernels, weights, reference, follower, arena, head, rows, .. } = self;
+        let Self { reference_shape: shape, reference_rope, reference_arena, .. } = self;
+        let arena = reference_arena.as_mut().or(arena.as_mut()).expect("allocated above");
         let weights = reference.as_ref().unwrap_or(weights);
         let decoder =
             Decoder { kernels: kernels.as_ref(), shape, weights, copies: None, adapter: follower.as_ref() };
@@ -450,6 +467,10 @@ impl Policy {
         if !self.arena.as_ref().is_some_and(|arena| arena.fits(room)) {
             self.arena = None;
             self.arena = Some(Arena::new(&self.shape, room));
+        }
+        let other = &self.reference_shape;
+        if !other.same_weights(&self.shape.without_score()) && self.reference_arena.is_none() {
+            self.reference_arena = Some(Arena::new(other, self::room(other, &self.setup, false)));
         }
     }
 
@@ -533,7 +554,9 @@ impl Policy {
             adapter,
             reference,
             follower,
+            reference_shape,
             reference_rope,
+            reference_arena,
             rope,
             arena,
             head,
@@ -546,8 +569,10 @@ impl Policy {
         let base = Decoder { kernels: kernels.as_ref(), shape, weights, copies: None, adapter: None };
         let other = reference.as_ref().unwrap_or(weights);
         if want.reference() {
-            let batch = prepare(views.reference, shape, reference_rope);
-            let decoder = Decoder { weights: other, adapter: follower.as_ref(), ..base };
+            let arena = reference_arena.as_mut().unwrap_or(&mut *arena);
+            let batch = prepare(views.reference, reference_shape, reference_rope);
+            let decoder =
+                Decoder { shape: reference_shape, weights: other, adapter: follower.as_ref(), ..base };
             let slot = decoder.forward(&batch, arena, false, &mut |_, _| ());
             let Rows { x, inv, reference, .. } = rows;
             gather(decoder, arena, views.reference, &batch, slot, x, inv, reference);
@@ -742,7 +767,6 @@ fn gather(
 fn head_of<'a>(decoder: Decoder<'a>, want: Want, hidden: &'a [f32], reference: Option<Side<'a>>) -> Head<'a> {
     Head {
         kernels: decoder.kernels,
-        hidden: decoder.shape.hidden,
         vocab: decoder.shape.vocab,
         want,
         policy: Side { hidden, weights: decoder.weights },

@@ -3,6 +3,7 @@
 //! ```text
 //! group mean       A_i = r_i − mean_g(r)                     g: the completions of the same prompt
 //! scaled           A_i / (std + 1e-4)                        std of the group or of the whole round, that of a sample (n − 1)
+//! group scaled     A_i / (std + ε)                           std of the group, that of a sample or of a population (n)
 //! leave one out    A_i = r_i − mean of the others in g
 //! round mean       A_i = r_i − mean of the round
 //! ```
@@ -29,6 +30,16 @@ pub enum Scale {
     None,
 }
 
+/// What a standard deviation is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Std {
+    /// The values themselves: squares are divided by their number.
+    Population,
+    /// What they are a sample of: by their number less 1.
+    Sample,
+}
+
 /// Added to a standard deviation before it divides.
 const EPSILON: f64 = 1e-4;
 
@@ -47,6 +58,25 @@ pub fn group_mean(rewards: &[Option<f64>], groups: &[Range<usize>], scale: Scale
             Scale::None => 1.0,
         };
         rewards.iter().map(|reward| reward.map(|r| (r - mean) / divisor)).collect()
+    })
+}
+
+/// Rewards less the mean of their group, divided by its standard deviation and `epsilon`.
+pub fn group_scaled(
+    rewards: &[Option<f64>],
+    groups: &[Range<usize>],
+    std: Std,
+    epsilon: f64,
+) -> Vec<Option<f64>> {
+    by_group(rewards, groups, |rewards| {
+        let count = values(rewards).count() as f64;
+        let share = match std {
+            Std::Population => ((count - 1.0) / count).sqrt(),
+            Std::Sample => 1.0,
+        };
+        // Of no reward or one there is no deviation.
+        let divisor = if count > 1.0 { share * deviation(rewards) } else { 0.0 } + epsilon;
+        round_mean(rewards).into_iter().map(|centred| centred.map(|c| c / divisor)).collect()
     })
 }
 

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::grpo::{GrpoConfig, Level, LossType};
 use super::implicit_reward::{ImplicitRewardConfig, ValueMode};
+use super::kdrl::{KdrlConfig, KlEstimator, Mask, Mode, Normalizer};
 use super::*;
 
 const SEQUENCES: usize = 8;
@@ -60,7 +61,8 @@ impl Batch {
             let learned =
                 |(rows, judged): (&Range<usize>, &Judged)| judged.advantage.map_or(0, |_| rows.len());
             norm.tokens = self.sequences.iter().zip(judged).map(learned).sum();
-            Rollout { completions: judged, max_completion_length: 6, tokens_a_step: 0.8 * norm.tokens as f64 }
+            let tokens_a_step = 0.8 * norm.tokens as f64;
+            Rollout { completions: judged, max_completion_length: 6, step: 30, tokens_a_step }
         });
         let samples = if method.samples().is_some() { &self.samples[..] } else { &[] };
         let contexts = if method.meta().input == Input::LongPairs { &self.contexts[..] } else { &[] };
@@ -137,7 +139,22 @@ fn settings() -> Vec<MethodConfig> {
         };
         MethodConfig::Grpo(GrpoConfig { beta: 0.3, epsilon_high: Some(0.28), ..loss })
     };
+    let kdrl = |kl_estimator, mask| {
+        MethodConfig::Kdrl(KdrlConfig {
+            beta_init: 0.3,
+            beta_min: 0.1,
+            kl_estimator,
+            mask,
+            ..KdrlConfig::default()
+        })
+    };
+    let sequential = KdrlConfig { mode: Mode::Sequential, kd_steps: Some(31), ..KdrlConfig::default() };
+    let kept = KdrlConfig { mask: Mask::Response, mask_normalizer: Normalizer::Kept, ..sequential.clone() };
     let others = vec![
+        kdrl(KlEstimator::K3, Mask::Response),
+        kdrl(KlEstimator::Full, Mask::None),
+        MethodConfig::Kdrl(sequential),
+        MethodConfig::Kdrl(kept),
         MethodConfig::ImplicitReward(coupled),
         grpo(LossType::Grpo, Level::Token, true),
         grpo(LossType::Bnpo, Level::Sequence, true),
@@ -295,6 +312,9 @@ struct Case {
     masked: Vec<usize>,
     #[serde(default)]
     max_completion_length: usize,
+    /// Optimizer steps done before.
+    #[serde(default)]
+    step: u64,
     /// What the peer makes of the rewards.
     #[serde(default)]
     advantages: Vec<f64>,
@@ -358,7 +378,7 @@ fn losses_and_metrics_agree_with_the_peer() {
                 let learned = judged.iter().filter(|judged| judged.advantage.is_some());
                 norm.tokens = learned.map(|judged| judged.old_logp.len()).sum();
                 let (max_completion_length, tokens_a_step) = (case.max_completion_length, norm.tokens as f64);
-                Rollout { completions: &judged, max_completion_length, tokens_a_step }
+                Rollout { completions: &judged, max_completion_length, step: case.step, tokens_a_step }
             });
             let view = View {
                 sequences: &sequences,

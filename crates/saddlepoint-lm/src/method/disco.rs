@@ -337,7 +337,8 @@ mod tests {
                 })
                 .collect();
             let norm = Norm { tokens: stats.logp.len(), sequences: sequences.len(), ..Norm::default() };
-            let rollout = Rollout { completions: &completions, max_completion_length: 9, tokens_a_step: 1.0 };
+            let rollout =
+                Rollout { completions: &completions, max_completion_length: 9, step: 0, tokens_a_step: 1.0 };
             let view = View { rollout: Some(rollout), ..View::new(&sequences, &stats, norm) };
             let mut out = Cotangent::default();
             let means = Disco::new(config).expect("valid").loss(&view, &mut out).means(norm);

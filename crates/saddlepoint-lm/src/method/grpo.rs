@@ -284,6 +284,7 @@ mod tests {
             rollout: Some(Rollout {
                 completions: &completions,
                 max_completion_length: 5,
+                step: 0,
                 tokens_a_step: 8.0,
             }),
             ..View::new(&[0..3, 3..4], &stats, Norm { tokens: 4, sequences: 2, pairs: 0, desirable: 0 })

@@ -15,6 +15,7 @@ pub mod grpo;
 pub mod hypo;
 pub mod implicit_reward;
 pub mod ipo;
+pub mod kdrl;
 pub mod kto;
 pub mod longpo;
 mod meta;
@@ -70,6 +71,11 @@ pub trait Method: Debug + Send + Sync {
 
     /// Whether it needs [`View::mismatched`], which costs a pass of its own.
     fn mismatched(&self) -> bool {
+        false
+    }
+
+    /// Whether its reference is a teacher, which a recipe has to name in `[teacher]`.
+    fn teacher(&self) -> bool {
         false
     }
 
@@ -256,6 +262,7 @@ methods! {
     Ppo = ppo::PpoConfig;
     Grpo = grpo::GrpoConfig;
     Disco = disco::DiscoConfig;
+    Kdrl = kdrl::KdrlConfig;
 }
 
 impl Default for MethodConfig {

@@ -80,6 +80,8 @@ pub struct Rollout<'a> {
     pub completions: &'a [Judged<'a>],
     /// Longest completion that was allowed, tokens.
     pub max_completion_length: usize,
+    /// Optimizer steps done before this one.
+    pub step: u64,
     /// Tokens of the round from which something is learned, divided by the optimizer steps that go once through it.
     pub tokens_a_step: f64,
 }

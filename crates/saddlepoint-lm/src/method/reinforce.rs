@@ -150,6 +150,20 @@ mod tests {
     }
 
     #[test]
+    fn a_reference_acts_through_the_reward_as_in_salsas_vectors() {
+        // V2: log-probabilities of three tokens under the policy, a soup and the model that it starts from; beta 0.05.
+        let policy = [-0.4, -1.1, -0.7];
+        let kl = |reference: [f64; 3]| policy.iter().zip(reference).map(|(p, q)| p - q).sum::<f64>();
+        let kl = [kl([-0.6, -0.9, -1.3]), kl([-0.45, -1.05, -0.8])];
+        let reinforce = Reinforce::new(ReinforceConfig { baseline: Baseline::None, beta: 0.05 });
+        let rewarded = Rewarded { kl: Some(&kl), ..Rewarded::new(&[0..1, 1..2], &[Some(1.7); 2]) };
+        let worth = reinforce.expect("valid").advantages(&rewarded);
+        for (got, expected) in worth.into_iter().zip([1.67, 1.695]) {
+            assert!((got.expect("a reward") - expected).abs() < 1e-12, "{got:?} for {expected}");
+        }
+    }
+
+    #[test]
     fn settings_outside_their_range_are_refused() {
         let told = Reinforce::new(ReinforceConfig { beta: -0.1, ..ReinforceConfig::default() });
         let told = told.expect_err("refused").to_string();

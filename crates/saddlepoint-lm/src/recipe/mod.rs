@@ -20,6 +20,7 @@
 
 mod data;
 mod model;
+mod teacher;
 mod train;
 
 use std::path::{Path, PathBuf};
@@ -30,6 +31,7 @@ use serde::{Deserialize, Serialize};
 
 pub use data::DataConfig;
 pub use model::{Family, FrozenDtype, ModelConfig, NewModel};
+pub use teacher::TeacherConfig;
 pub use train::{OptimizerConfig, TrainConfig};
 
 use crate::method::{Method, MethodConfig};
@@ -51,6 +53,9 @@ pub struct Recipe {
     /// How far the policy may go from its reference. Without it nothing holds the policy but the method itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tether: Option<TetherConfig>,
+    /// A second model, for methods that learn from its distributions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<TeacherConfig>,
     /// How completions are sampled, for methods that learn from rewards.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutConfig>,
@@ -115,6 +120,7 @@ impl Recipe {
             );
             return Err(refused("train.gradient_accumulation_steps", problem));
         }
+        TeacherConfig::check_for(self.teacher.as_ref(), &*method, self.tether.is_some())?;
         let held_out = self.data.has_eval();
         if self.tether.is_some() && !method.readout().vocabulary() {
             let problem = format!(
@@ -231,6 +237,13 @@ impl Recipe {
         self.optimizer.learning_rate.unwrap_or(self.method.meta().learning_rate)
     }
 
+    /// The recipes that have to be run before this one, with the keys that name them.
+    pub fn recipes(&self) -> impl Iterator<Item = (&'static str, &PathBuf)> {
+        let teacher = self.teacher.as_ref().and_then(|teacher| teacher.recipe.as_ref());
+        let named = [("model.recipe", self.model.recipe.as_ref()), ("teacher.recipe", teacher)];
+        named.into_iter().filter_map(|(key, file)| file.map(|file| (key, file)))
+    }
+
     fn paths(&mut self) -> impl Iterator<Item = &mut PathBuf> {
         let new = self.model.new.as_mut().and_then(|new| new.tokenizer.as_mut());
         [
@@ -245,6 +258,7 @@ impl Recipe {
         .into_iter()
         .flatten()
         .chain(self.tether.iter_mut().flat_map(|tether| tether.reference.paths()))
+        .chain(self.teacher.iter_mut().flat_map(|teacher| [&mut teacher.path, &mut teacher.recipe]).flatten())
         .chain(self.reward.iter_mut().flat_map(RewardConfig::paths))
     }
 }

@@ -32,6 +32,10 @@ fn paths_start_at_the_recipe_and_a_resolved_recipe_reads_back() {
                 [method]\nname = \"dpo\"\nbeta = 0.2\n[tether]\nbudget = 3.0\n\
                 reference = { soup = [{ path = \"a\" }, { path = \"b\", weight = 2.0 }] }\n";
     fs::write(&file, text).expect("written");
+    let teacher = "teacher = { path = \"large\", recipe = \"large.toml\" }".to_owned();
+    let mut named = Recipe::read(&file, &[teacher]).expect("a recipe").teacher.expect("given");
+    assert_eq!(named.path.take(), Some(place.path().join("large")));
+    assert_eq!(named.recipe.take(), Some(place.path().join("large.toml")));
     let recipe = Recipe::load(&file, &["method.beta=0.3".to_owned()]).expect("valid");
     assert_eq!(recipe.model.path, Some(place.path().join("m")));
     assert_eq!(recipe.data.path, Some(PathBuf::from("/data/d.jsonl")));
@@ -170,6 +174,29 @@ fn contradictions_are_refused() {
             rewarded("grpo", "[train]\nprecompute_ref_log_probs = true\n"),
             "train.precompute_ref_log_probs: has no use: grpo asks the reference about completions, which are not known \
              before",
+        ),
+        (
+            rewarded("kdrl", ""),
+            "teacher: is missing: `kdrl` learns from a second model; name it in teacher.path or teacher.recipe",
+        ),
+        (rewarded("kdrl", "[teacher]\n"), "teacher: needs `path` or `recipe`"),
+        (
+            rewarded("kdrl", "[teacher]\npath = \"t\"\nrecipe = \"t.toml\"\n"),
+            "teacher: takes `path` or `recipe`, not both; remove one",
+        ),
+        (
+            rewarded("grpo", "[teacher]\npath = \"t\"\n"),
+            "teacher: has no use: `grpo` learns from none; remove it (tether.reference = { checkpoint = ... } holds the \
+             policy to another model)",
+        ),
+        (
+            rewarded("kdrl", "[teacher]\npath = \"t\"\n[tether]\nbeta = 0.1\n"),
+            "tether: contradicts `kdrl`, whose divergence is that from its teacher; remove it (a budget of the divergence \
+             from another model is grpo with tether.reference = { checkpoint = ... })",
+        ),
+        (
+            rewarded("kdrl", "[teacher]\npath = \"t\"\n[rollout]\nnum_iterations = 2\n"),
+            "rollout.num_iterations: `kdrl` needs new samples in every step: it does not correct for older ones; remove it",
         ),
         (precomputed("sft", ""), "train.precompute_ref_log_probs: has no use: sft reads no reference"),
         (

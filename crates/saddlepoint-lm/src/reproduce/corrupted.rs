@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::engine::{Cotangent, Readout, Want};
-use crate::method::{Meta, Method, Samples, Sums, View};
+use crate::method::{Meta, Method, OnPolicy, Rewarded, Samples, Sums, View};
 
 struct Corrupted<F> {
     method: Box<dyn Method>,
@@ -44,6 +44,14 @@ impl<F: Fn(&View, &mut Cotangent) + Send + Sync> Method for Corrupted<F> {
 
     fn samples(&self) -> Option<Samples> {
         self.method.samples()
+    }
+
+    fn on_policy(&self) -> Option<OnPolicy> {
+        self.method.on_policy()
+    }
+
+    fn advantages(&self, rewarded: &Rewarded) -> Vec<Option<f64>> {
+        self.method.advantages(rewarded)
     }
 
     fn loss(&self, view: &View, out: &mut Cotangent) -> Sums {

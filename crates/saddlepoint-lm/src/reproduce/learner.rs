@@ -5,7 +5,7 @@ use saddlepoint_core::seed::Seed;
 use saddlepoint_opt::optimizer::{Optimizer, OptimizerConfig, clip_factor, global_norm};
 
 use crate::engine::{Cotangent, Policy, TensorSpec};
-use crate::method::{Method, Norm};
+use crate::method::{Method, Norm, Sums};
 use crate::trainer::{Batch, Drawn, Example, Sampling, with_samples};
 use crate::{Error, Result};
 
@@ -55,10 +55,16 @@ impl Learner {
         let stats = batch.forward(&mut self.policy, method.want())?;
         let view = batch.view(&stats, norm, None, 0.0);
         let mut cotangent = Cotangent::default();
-        let means = method.loss(&view, &mut cotangent).means(norm);
+        let sums = method.loss(&view, &mut cotangent);
+        self.follow(&sums, norm, &cotangent, lr)
+    }
+
+    /// Moves along the gradient whose cotangents of the last forward pass are given; the loss among `sums`.
+    pub(super) fn follow(&mut self, sums: &Sums, norm: Norm, cotangent: &Cotangent, lr: f64) -> Result<f64> {
+        let means = sums.means(norm);
         let loss = means.iter().find(|(name, _)| *name == "loss").map_or(f64::NAN, |(_, loss)| *loss);
         finite("the loss of an experiment", loss)?;
-        self.policy.backward(&cotangent)?;
+        self.policy.backward(cotangent)?;
         let trainable = self.policy.trainable();
         let size = global_norm(trainable.grads);
         finite("the gradient norm of an experiment", size)?;

@@ -7,16 +7,21 @@ mod base;
 mod classifier;
 #[cfg(test)]
 mod corrupted;
+mod difficulty_filtering;
 mod f_dpo;
 mod facts;
 mod hypo;
 mod implicit_reward;
+mod kdrl;
 mod learner;
 mod lion;
 mod longpo;
+mod practice;
 mod preferences;
+mod problems;
 mod reviews;
 mod reward_ensembles;
+mod salsa;
 mod tdpo;
 mod two_digits;
 
@@ -29,12 +34,15 @@ pub type Reproduction = reproduce::Reproduction<Error>;
 
 /// Every reproduction in this crate.
 pub const LIST: &[&Reproduction] = &[
+    &difficulty_filtering::REPRODUCTION,
     &f_dpo::REPRODUCTION,
     &hypo::REPRODUCTION,
     &implicit_reward::REPRODUCTION,
+    &kdrl::REPRODUCTION,
     &lion::REPRODUCTION,
     &longpo::REPRODUCTION,
     &reward_ensembles::REPRODUCTION,
+    &salsa::REPRODUCTION,
     &tdpo::REPRODUCTION,
 ];
 
@@ -46,7 +54,7 @@ mod tests {
     use crate::method::{self, Status};
 
     /// Methods whose papers' claims are to be measured before they are called stable.
-    const TO_REPRODUCE: [&str; 5] = ["f-dpo", "tdpo", "hypo", "longpo", "implicit-reward"];
+    const TO_REPRODUCE: [&str; 6] = ["f-dpo", "tdpo", "hypo", "longpo", "implicit-reward", "kdrl"];
 
     #[test]
     fn a_method_names_a_reproduction_that_there_is_and_is_stable_only_with_it() {

@@ -16,7 +16,7 @@ use super::base::Base;
 use crate::Result;
 use crate::data::generate::Task;
 use crate::data::{Pair, Supervised, Tokenizer};
-use crate::engine::{Divergence, Forest, Policy, Reference, Row, Setup, Storage, Want};
+use crate::engine::{Divergence, Forest, Policy, Reference, Row, Setup, Storage, Want, WeightSource};
 use crate::model::ModelFolder;
 use crate::trainer::Example;
 
@@ -151,26 +151,80 @@ impl TwoDigits {
     /// # Errors
     /// The tokenizer fails.
     pub(super) fn demonstrations(&self, count: usize, seed: u64) -> Result<Vec<Example>> {
-        let mut rng = Seed::new(seed).stream("reproduce/two-digits/demonstrations", &[]);
-        let mut examples = Vec::with_capacity(count);
-        while examples.len() < count {
-            let digits = draw(&mut rng);
-            if held_out(digits) {
-                continue;
-            }
-            let mut left: f64 = rng.random();
-            let p = expert(digits);
-            let drawn = (0..COMPLETIONS).find(|&y| {
-                left -= p[y];
-                left < 0.0
-            });
-            // Rounding may leave a rest.
-            let completion = self.completion(drawn.unwrap_or(draws(digits)[0]))?;
-            let prompt = self.ids(&prompt(digits))?;
+        let example = |(digits, said)| {
+            let (prompt, completion) = (self.ids(&prompt(digits))?, self.completion(said)?);
             let supervised = [vec![false; prompt.len()], vec![true; completion.len()]].concat();
-            examples.push(Example::Supervised(Supervised { ids: [prompt, completion].concat(), supervised }));
-        }
-        Ok(examples)
+            Ok(Example::Supervised(Supervised { ids: [prompt, completion].concat(), supervised }))
+        };
+        by_expert(count, seed).into_iter().map(example).collect()
+    }
+
+    /// The model after `epochs` passes over [`demonstrations`](Self::demonstrations) in an order of `order`, unless it is in `cache`.
+    ///
+    /// # Errors
+    /// As [`Base::trained`].
+    pub(super) fn tuned(
+        &self,
+        cache: &Path,
+        (count, seed): (usize, u64),
+        tuning: Tuning,
+        observer: Observer,
+    ) -> Result<ModelFolder> {
+        let Tuning { epochs, order, rate } = tuning;
+        let line =
+            |(digits, said)| json!({ "prompt": prompt(digits), "completion": text(said) }).to_string() + "\n";
+        let corpus = by_expert(count, seed).into_iter().map(line).collect::<String>();
+        let model = std::path::absolute(self.model.path());
+        let model = model.unwrap_or_else(|_| self.model.path().to_owned());
+        let recipe = format!(
+            "[model]\npath = {}\n[data]\npath = \"corpus.jsonl\"\n\
+             [method]\nname = \"sft\"\n[optimizer]\nlearning_rate = {rate}\n\
+             [train]\nseed = {order}\nper_device_train_batch_size = 32\nnum_train_epochs = {epochs}\n\
+             save_total_limit = 1\nsample_prompts = 0\n",
+            json!(model),
+        );
+        let base = Base { recipe, files: vec![("corpus.jsonl", corpus)] };
+        ModelFolder::open(&base.trained(cache, observer)?)
+    }
+
+    /// `model` with `reference` as its reference, for rounds of `completions` completions to as many prompts or fewer, and
+    /// [`distributions`](Self::distributions) after `prompts` prompts.
+    ///
+    /// # Errors
+    /// The weights cannot be read.
+    pub(super) fn held(
+        &self,
+        model: &ModelFolder,
+        reference: &dyn WeightSource,
+        completions: usize,
+        prompts: usize,
+    ) -> Result<Policy> {
+        let setup = Setup {
+            lora: None,
+            frozen: Storage::F32,
+            reference: Reference::Other,
+            recompute: false,
+            max_tokens: ((8 + LONGEST - 1) * completions).max(28 * prompts),
+            max_rows: (LONGEST * completions).max(110 * prompts),
+        };
+        let mut policy = Policy::new(model.shape.clone(), setup)?;
+        policy.load(model.source())?;
+        policy.load_reference(&model.shape, reference)?;
+        Ok(policy)
+    }
+
+    /// The tokens of a prompt.
+    ///
+    /// # Errors
+    /// The tokenizer fails.
+    pub(super) fn asked(&self, digits: Digits) -> Result<Vec<u32>> {
+        self.ids(&prompt(digits))
+    }
+
+    /// The gold reward of a completion as tokens; what is not acceptable has none.
+    pub(super) fn worth(&self, digits: Digits, completion: &[u32]) -> f64 {
+        let said = (0..COMPLETIONS).find(|&y| self.completion(y).is_ok_and(|ids| ids == completion));
+        said.filter(|&y| is_acceptable(digits, y)).map_or(0.0, reward)
     }
 
     /// The tokens of a completion, the end among them.
@@ -260,6 +314,44 @@ impl TwoDigits {
     fn ids(&self, text: &str) -> Result<Vec<u32>> {
         self.tokenizer.encode(text)
     }
+}
+
+/// How a model is fine-tuned.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tuning {
+    /// Passes over the demonstrations.
+    pub(super) epochs: usize,
+    /// Decides the order of the demonstrations.
+    pub(super) order: u64,
+    /// Learning rate.
+    pub(super) rate: f64,
+}
+
+/// Random prompts, not those of [`TwoDigits::prompts`].
+pub(super) fn to_learn(count: usize, seed: u64) -> Vec<Digits> {
+    let mut rng = Seed::new(seed).stream("reproduce/two-digits/to-learn", &[]);
+    std::iter::repeat_with(|| draw(&mut rng)).filter(|&digits| !held_out(digits)).take(count).collect()
+}
+
+/// Random prompts with what an expert says, see [`expert`].
+fn by_expert(count: usize, seed: u64) -> Vec<(Digits, usize)> {
+    let mut rng = Seed::new(seed).stream("reproduce/two-digits/demonstrations", &[]);
+    let mut said = Vec::with_capacity(count);
+    while said.len() < count {
+        let digits = draw(&mut rng);
+        if held_out(digits) {
+            continue;
+        }
+        let mut left: f64 = rng.random();
+        let p = expert(digits);
+        let drawn = (0..COMPLETIONS).find(|&y| {
+            left -= p[y];
+            left < 0.0
+        });
+        // Rounding may leave a rest.
+        said.push((digits, drawn.unwrap_or(draws(digits)[0])));
+    }
+    said
 }
 
 /// Expected gold reward of a distribution after a prompt; what is not acceptable has none.

@@ -12,7 +12,7 @@ use crate::{Error, Result};
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("default" = RolloutConfig::default()))]
 pub struct RolloutConfig {
-    /// Completions a prompt. Without it the method's default: grpo, disco and reinforce 8, rloo 2, ppo 1.
+    /// Completions a prompt. Without it the method's default: grpo, disco, kdrl and reinforce 8, rloo 2, ppo 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub num_generations: Option<usize>,
     /// Logits are divided by it, > 0, in sampling and in training.

@@ -17,14 +17,15 @@ pub enum ReferenceConfig {
     /// memory.
     #[default]
     Initial,
-    /// Another model of the same shape and vocabulary: a Hugging Face folder or a `.gguf` file.
+    /// Another model with the same tokenizer, of any shape: a Hugging Face folder or a `.gguf` file.
     Checkpoint(
-        /// Another model of the same shape and vocabulary: a Hugging Face folder or a `.gguf` file.
+        /// Another model with the same tokenizer, of any shape: a Hugging Face folder or a `.gguf` file.
         PathBuf,
     ),
-    /// The weighted mean of the weights of several models (a model soup; SALSA, arXiv:2411.01798).
+    /// The weighted mean of the weights of several models that were fine-tuned from the same one (a model soup; SALSA,
+    /// arXiv:2411.01798).
     Soup(
-        /// The models whose weighted mean it is.
+        /// The models whose weighted mean it is. They have one shape, and were fine-tuned from the same model.
         Vec<Ingredient>,
     ),
     /// A moving average of the policy's trained weights. TR-DPO (arXiv:2404.09656) is `decay = 0.4, every = 512`.

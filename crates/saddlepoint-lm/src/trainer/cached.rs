@@ -151,7 +151,7 @@ fn key(policy: &Policy, parts: [&[Example]; 2]) -> String {
     digest.update((shape.len() as u64).to_le_bytes());
     digest.update(shape);
     let mut values = Vec::new();
-    for spec in policy.tensors() {
+    for spec in policy.reference_tensors() {
         values.resize(spec.len(), 0.0);
         policy.reference_tensor(spec, &mut values);
         digest.update(bytemuck::cast_slice::<f32, u8>(&values));

@@ -35,7 +35,7 @@ pub struct Job {
     reference_shape: Shape,
     pub(super) codec: Codec,
     /// The reference's models and their shares, where it is of other models.
-    held_to: Vec<(ModelFolder, f64)>,
+    pub(super) held_to: Vec<(ModelFolder, f64)>,
     pub(super) train: Part,
     pub(super) eval: Option<Part>,
     /// How completions are divided into rounds and steps, if the method learns from rewards of them.
@@ -82,7 +82,7 @@ impl Part {
 }
 
 impl Job {
-    /// Opens what `recipe` names; `model.recipe` must have been replaced by its result ([`super::resolved`]).
+    /// Opens what `recipe` names; other recipes in it must have been replaced by their results ([`super::resolved`]).
     ///
     /// # Errors
     /// The recipe, the model or the data cannot be used.
@@ -343,8 +343,9 @@ impl Job {
             policy.set_reference_rope(&self.reference_shape);
         }
         if let Some((first, _)) = self.held_to.first() {
-            let parts = self.held_to.iter().map(|(model, weight)| (model, *weight));
-            policy.load_reference(&first.shape, &Soup::new(parts.collect()))?;
+            let soup = blended(&self.held_to)?;
+            soup.check_related(&first.shape.tensors())?;
+            policy.load_reference(&first.shape, &soup)?;
         }
         Ok(policy)
     }
@@ -362,6 +363,9 @@ impl Job {
     fn reference(&self, tether: Option<&Tether>, cached: bool) -> Reference {
         let in_reward = self.method.on_policy().is_some_and(|needs| needs.kl_in_reward);
         let wanted = tether.is_some() || self.method.want().reference() || in_reward;
+        if self.recipe.teacher.is_some() {
+            return Reference::Other;
+        }
         match tether.map_or(&ReferenceConfig::Initial, |tether| &tether.config().reference) {
             ReferenceConfig::Checkpoint(_) | ReferenceConfig::Soup(_) => Reference::Other,
             ReferenceConfig::Ema(_) | ReferenceConfig::Previous(_) => Reference::Moving,
@@ -411,10 +415,14 @@ impl Job {
 /// Deviation of the weights of a new score: `initializer_range` of transformers.
 const SCORE_STD: f32 = 0.02;
 
-/// The models of the reference, if it is not made of the policy itself.
+/// The models of the reference, if it is not made of the policy itself. A teacher is one.
 fn held_to(recipe: &Recipe, model: &ModelFolder, codec: &Codec) -> Result<Vec<(ModelFolder, f64)>> {
-    let Some(tether) = &recipe.tether else { return Ok(Vec::new()) };
     let open = |path: &Path, weight| Ok((comparable(path, model, codec)?, weight));
+    if let Some(teacher) = &recipe.teacher {
+        let Some(path) = &teacher.path else { return Err(not_run("teacher.recipe")) };
+        return Ok(vec![open(path, 1.0)?]);
+    }
+    let Some(tether) = &recipe.tether else { return Ok(Vec::new()) };
     let parts: Vec<_> = match &tether.reference {
         ReferenceConfig::Checkpoint(path) => vec![open(path, 1.0)?],
         ReferenceConfig::Soup(parts) => {
@@ -422,29 +430,38 @@ fn held_to(recipe: &Recipe, model: &ModelFolder, codec: &Codec) -> Result<Vec<(M
         }
         _ => Vec::new(),
     };
-    let angles = |part: &&(ModelFolder, f64)| part.0.shape.rope != parts[0].0.shape.rope;
-    if let Some((other, _)) = parts.iter().find(angles) {
-        let problem = format!("has other rotary angles than {}", parts[0].0.path().display());
-        return Err(Error::Model { path: other.path().to_owned(), problem });
+    if !parts.is_empty() {
+        blended(&parts)?;
     }
     Ok(parts)
+}
+
+fn blended(parts: &[(ModelFolder, f64)]) -> Result<Soup<'_>> {
+    Soup::new(parts.iter().map(|(model, weight)| (model, *weight)).collect())
+}
+
+fn not_run(key: &str) -> Error {
+    let problem = "its result is not known here: run it first".to_owned();
+    Error::Config { key: key.to_owned(), problem }
 }
 
 /// Opens a model whose probabilities can be compared with those of `model`, whose tokenizer is in `codec`.
 ///
 /// # Errors
-/// It cannot be opened, has another shape, or another token for an id.
+/// It cannot be opened, predicts another number of tokens, or has another token for an id.
 pub fn comparable(path: &Path, model: &ModelFolder, codec: &Codec) -> Result<ModelFolder> {
     let other = ModelFolder::open(path)?;
-    if !other.shape.same_weights(&model.shape.without_score()) {
-        let size = |shape: &Shape| {
-            format!("{} layers of width {} and {} tokens", shape.layers, shape.hidden, shape.vocab)
-        };
+    if !other.shape.readout.vocabulary() {
+        let problem =
+            "gives scores and predicts no tokens, so there are no probabilities to compare".to_owned();
+        return Err(Error::Model { path: path.to_owned(), problem });
+    }
+    if other.shape.vocab != model.shape.vocab {
         let problem = format!(
-            "has another shape ({}) than {} ({})",
-            size(&other.shape),
+            "predicts {} tokens and {} {}: probabilities of the two cannot be compared",
+            other.shape.vocab,
             model.path().display(),
-            size(&model.shape)
+            model.shape.vocab
         );
         return Err(Error::Model { path: path.to_owned(), problem });
     }
@@ -470,10 +487,7 @@ fn open_model(recipe: &Recipe) -> Result<ModelFolder> {
     match (&recipe.model.path, &recipe.model.new) {
         (Some(path), _) => ModelFolder::open(path),
         (None, Some(new)) => new_model(new, recipe.data.generate.as_ref().map(|generate| generate.task)),
-        (None, None) => {
-            let problem = "its result is not known here: run it first".to_owned();
-            Err(Error::Config { key: "model.recipe".to_owned(), problem })
-        }
+        (None, None) => Err(not_run("model.recipe")),
     }
 }
 

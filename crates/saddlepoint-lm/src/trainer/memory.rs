@@ -25,7 +25,8 @@ impl Job {
 
         let mut plan = MemoryPlan::default();
         plan.add("program and data", self.held);
-        plan.parts.extend(Policy::plan(shape, &setup).parts);
+        let reference = self.held_to.first().map_or(shape, |(model, _)| &model.shape);
+        plan.parts.extend(Policy::plan(shape, reference, &setup).parts);
         let tensors: Vec<_> = trained.iter().map(TensorSpec::optimized).collect();
         plan.add("optimizer", self.recipe.optimizer.rule.bytes(&tensors));
         if tether.is_some_and(|tether| tether.config().budget.is_some()) {

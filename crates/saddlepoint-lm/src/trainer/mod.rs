@@ -151,57 +151,84 @@ pub fn once(recipe: &Recipe, observer: Observer) -> Result<PathBuf> {
     Ok(dir.join(MODEL))
 }
 
-/// `recipe` with `model.recipe` replaced by the folder of that recipe's result, which need not be there yet.
+/// `recipe` with `model.recipe` and `teacher.recipe` replaced by the folders of those recipes' results, which need not be there
+/// yet.
 ///
 /// # Errors
-/// The file in `model.recipe` is not a recipe that trains a whole model.
+/// A file there is not a recipe that trains a whole model.
 pub fn resolved(recipe: &Recipe) -> Result<Recipe> {
     let mut resolved = recipe.clone();
+    let result = |key, file: &Path| Ok::<_, Error>(Some(first(key, file)?.train.output_dir.join(MODEL)));
     if let Some(file) = resolved.model.recipe.take() {
-        resolved.model.path = Some(first(&file)?.train.output_dir.join(MODEL));
+        resolved.model.path = result("model.recipe", &file)?;
+    }
+    if let Some(teacher) = &mut resolved.teacher
+        && let Some(file) = teacher.recipe.take()
+    {
+        teacher.path = result("teacher.recipe", &file)?;
     }
     Ok(resolved)
 }
 
-/// The recipe in `file`, from which another starts.
-fn first(file: &Path) -> Result<Recipe> {
+/// The recipe in `file`, with which another starts; `key` names it there.
+fn first(key: &str, file: &Path) -> Result<Recipe> {
     let recipe = Recipe::load(file, &[])?;
     if recipe.model.lora.is_some() {
+        let path = key.replace("recipe", "path");
         let problem =
-            "trains an adapter, which is no model: merge it with `saddle convert` and use model.path";
-        return Err(unfit(file, problem));
+            format!("trains an adapter, which is no model: merge it with `saddle convert` and use {path}");
+        return Err(unfit(key, file, &problem));
     }
     Ok(recipe)
 }
 
-fn unfit(file: &Path, problem: &str) -> Error {
-    Error::Config { key: "model.recipe".to_owned(), problem: format!("{}: {problem}", file.display()) }
+fn unfit(key: &str, file: &Path, problem: &str) -> Error {
+    Error::Config { key: key.to_owned(), problem: format!("{}: {problem}", file.display()) }
+}
+
+/// A recipe that has to be run first.
+struct Earlier {
+    /// By which it is named.
+    key: &'static str,
+    file: PathBuf,
+    recipe: Recipe,
+}
+
+/// Adds what has to be run before `recipe` to `before`, in an order in which it can be run. `after` are the files that wait
+/// for it.
+fn lead_to(recipe: &Recipe, after: &mut Vec<PathBuf>, before: &mut Vec<Earlier>) -> Result<()> {
+    for (key, file) in recipe.recipes() {
+        if after.contains(file) {
+            return Err(unfit(key, file, "starts from itself"));
+        }
+        if before.iter().any(|earlier| earlier.file == *file) {
+            continue;
+        }
+        let recipe = first(key, file)?;
+        after.push(file.clone());
+        lead_to(&recipe, after, before)?;
+        after.pop();
+        before.push(Earlier { key, file: file.clone(), recipe });
+    }
+    Ok(())
 }
 
 /// Runs the recipes that lead to `recipe`, unless that has been done, and then `recipe`.
 fn stages(recipe: &Recipe, resume: bool, observer: Observer) -> Result<Summary> {
-    let mut before: Vec<(PathBuf, Recipe)> = Vec::new();
-    let mut next = recipe.model.recipe.clone();
-    while let Some(file) = next.take() {
-        if before.iter().any(|(known, _)| *known == file) {
-            return Err(unfit(&file, "starts from itself"));
-        }
-        let recipe = first(&file)?;
-        next.clone_from(&recipe.model.recipe);
-        before.push((file, recipe));
-    }
+    let mut before = Vec::new();
+    lead_to(recipe, &mut Vec::new(), &mut before)?;
     if !resume {
         // Before the first stage, which may take long.
         RunDir::check_unused(&recipe.train.output_dir)?;
     }
-    for (file, recipe) in before.iter().rev() {
+    for Earlier { key, file, recipe } in &before {
         let dir = &recipe.train.output_dir;
         match fs::read_to_string(dir.join(CONFIG)) {
             Ok(known) if settings(&known) != settings(&text(recipe)) => {
                 let dir = dir.display();
                 let problem =
                     format!("{dir} holds a run with other settings; remove it or change train.output_dir");
-                return Err(unfit(file, &problem));
+                return Err(unfit(key, file, &problem));
             }
             Ok(_) if dir.join(SUMMARY).is_file() => observer(&Event::Reused { run_dir: dir }),
             _ => drop(stage(recipe, true, observer)?),

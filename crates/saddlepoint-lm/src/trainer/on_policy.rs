@@ -37,6 +37,7 @@ pub(super) fn learn(run: &mut Run, plan: &Plan, want: Want, observer: Observer) 
     let rollout = crate::method::Rollout {
         completions: &[],
         max_completion_length: job.rollout().max_completion_length,
+        step: run.state.step,
         tokens_a_step: whole as f64 / plan.steps as f64,
     };
 

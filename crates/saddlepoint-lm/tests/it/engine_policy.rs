@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use saddlepoint_core::seed::Seed;
 use saddlepoint_lm::engine::{
     Cotangent, Divergence, Finish, Forest, GenerateConfig, Generator, LoraConfig, Policy, Prompt, Reference,
-    Setup, Storage, TokenEvent, Views, Want, Weights,
+    Row, Setup, Storage, TokenEvent, Views, Want, Weights,
 };
 use saddlepoint_lm::model::ModelFolder;
 use saddlepoint_lm::rollout::{Drawing, RolloutConfig, Round};
@@ -311,9 +311,18 @@ fn the_reference_may_read_another_context() {
     assert!(both.ref_logp == other.ref_logp && both.ref_logp != own.ref_logp);
     assert!(both.divergence != own.divergence && both.divergence != other.divergence);
 
-    // The derivative along the gradient is its norm.
-    policy.forward(views, WANT).expect("statistics");
-    let cotangent = Cotangent { divergence: vec![1.0; both.divergence.len()], ..Cotangent::default() };
+    assert_gradient(&mut policy, views);
+
+    let shorter = Views { policy: &long, reference: &batch() };
+    let message = policy.evaluate(shorter, WANT).unwrap_err().to_string();
+    assert_eq!(message, "batch: policy and reference are to predict different tokens");
+}
+
+/// The derivative of the divergence along its gradient is the gradient's norm.
+fn assert_gradient(policy: &mut Policy, views: Views) {
+    policy.zero_grads();
+    let rows = policy.forward(views, WANT).expect("statistics").divergence.len();
+    let cotangent = Cotangent { divergence: vec![1.0; rows], ..Cotangent::default() };
     policy.backward(&cotangent).expect("gradients");
     let trainable = policy.trainable();
     let (params, grads) = (trainable.params.to_vec(), trainable.grads.to_vec());
@@ -325,10 +334,48 @@ fn the_reference_may_read_another_context() {
     };
     let slope = (along(1e-3) - along(-1e-3)) / 2e-3;
     assert!((slope / norm - 1.0).abs() < 1e-2, "{slope} along a gradient of norm {norm}");
+}
 
-    let shorter = Views { policy: &long, reference: &batch() };
-    let message = policy.evaluate(shorter, WANT).unwrap_err().to_string();
-    assert_eq!(message, "batch: policy and reference are to predict different tokens");
+#[test]
+fn the_reference_may_have_another_shape() {
+    let open = |name: &str| ModelFolder::open(&folder(name)).expect("a model");
+    let (model, other) = (open("llama/policy"), open("qwen3/policy"));
+    assert!(!model.shape.same_weights(&other.shape) && model.shape.hidden != other.shape.hidden);
+    let alone = |model: &ModelFolder| {
+        let mut policy = Policy::new(model.shape.clone(), setup(None, false)).expect("a policy");
+        policy.load(model.source()).expect("weights");
+        policy
+    };
+    let mut policy = alone(&model);
+    policy.load_reference(&other.shape, other.source()).expect("weights");
+    let forest = batch();
+    let stats = policy.forward(&forest, WANT).expect("statistics");
+    let [own, theirs] =
+        [&model, &other].map(|model| alone(model).evaluate(&forest, Want::default()).expect("statistics"));
+    assert!(stats.logp == own.logp && stats.ref_logp == theirs.logp);
+    assert!(policy.reference_logps(&forest).expect("log-probabilities") == theirs.logp);
+    let mut values = vec![0.0; other.shape.hidden];
+    let norm = policy.reference_tensors().last().expect("a tensor").clone();
+    policy.reference_tensor(&norm, &mut values);
+
+    // The divergence is that of the two distributions over the whole vocabulary.
+    let mut forest = Forest::default();
+    forest.root(&[5, 17, 3, 40, 8]);
+    for at in [1, 4] {
+        forest.rows.extend((0..97).map(|target| Row { at, target }));
+    }
+    let stats = policy.evaluate(&forest, WANT).expect("statistics");
+    for rows in [0..97, 97..194] {
+        let of = |logps: &[f64]| logps[rows.clone()].iter().map(|logp| logp.exp()).collect::<Vec<_>>();
+        let exact = Divergence::ReverseKl.between(&of(&stats.logp), &of(&stats.ref_logp));
+        let got = stats.divergence[rows.start];
+        assert!(exact > 0.01 && (got / exact - 1.0).abs() < 1e-4, "{got} for {exact}");
+    }
+    assert_gradient(&mut policy, (&batch()).into());
+
+    let wide = saddlepoint_lm::engine::Shape { vocab: 98, ..other.shape.clone() };
+    let message = policy.load_reference(&wide, other.source()).unwrap_err().to_string();
+    assert_eq!(message, "reference: predicts 98 tokens, and the policy 97");
 }
 
 #[test]

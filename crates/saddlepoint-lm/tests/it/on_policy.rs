@@ -57,22 +57,24 @@ pub(crate) fn place(method: &str) -> tempfile::TempDir {
     place
 }
 
-/// Another place with the same base.
+/// Another place with the same base, and the same teacher if there is one.
 fn beside(place: &Path, method: &str) -> tempfile::TempDir {
     let other = self::place(method);
-    let (from, to) = (place.join("base"), other.path().join("base"));
-    fs::create_dir_all(to.join("model")).expect("a folder");
-    for file in ["config.toml", "summary.json"] {
-        fs::copy(from.join(file), to.join(file)).expect("copied");
+    for folder in ["base", "teacher"].into_iter().filter(|folder| place.join(folder).is_dir()) {
+        let (from, to) = (place.join(folder), other.path().join(folder));
+        fs::create_dir_all(to.join("model")).expect("a folder");
+        for file in ["config.toml", "summary.json"] {
+            fs::copy(from.join(file), to.join(file)).expect("copied");
+        }
+        for entry in fs::read_dir(from.join("model")).expect("a folder") {
+            let entry = entry.expect("an entry");
+            fs::copy(entry.path(), to.join("model").join(entry.file_name())).expect("copied");
+        }
+        // Its recipe names its own folder.
+        let config = fs::read_to_string(to.join("config.toml")).expect("text");
+        let moved = config.replace(&place.display().to_string(), &other.path().display().to_string());
+        fs::write(to.join("config.toml"), moved).expect("written");
     }
-    for entry in fs::read_dir(from.join("model")).expect("a folder") {
-        let entry = entry.expect("an entry");
-        fs::copy(entry.path(), to.join("model").join(entry.file_name())).expect("copied");
-    }
-    // Its recipe names its own folder.
-    let config = fs::read_to_string(to.join("config.toml")).expect("text");
-    let moved = config.replace(&place.display().to_string(), &other.path().display().to_string());
-    fs::write(to.join("config.toml"), moved).expect("written");
     other
 }
 
@@ -360,7 +362,10 @@ fn every_method_on_rewards_is_refused_without_them_and_no_other_takes_them() {
     for config in MethodConfig::defaults() {
         let method = config.build().expect("valid");
         let name = method.meta().name;
-        let recipe = REWARDED.replace("METHOD", &format!("name = \"{name}\""));
+        let mut recipe = REWARDED.replace("METHOD", &format!("name = \"{name}\""));
+        if method.teacher() {
+            recipe.push_str("[teacher]\npath = \"teacher\"\n");
+        }
         let without = recipe.replace("[reward]\nreward_funcs = [{ name = \"task_reward\" }]\n", "");
         for (text, expected) in [(&recipe, method.on_policy().is_some()), (&without, false)] {
             fs::write(place.path().join("run.toml"), text).expect("written");
@@ -372,6 +377,86 @@ fn every_method_on_rewards_is_refused_without_them_and_no_other_takes_them() {
                 outcome.err().map(|error| error.to_string())
             );
         }
+    }
+}
+
+/// Right more often than the base, and of another shape.
+fn with_teacher(place: &Path) {
+    let text = BASE
+        .replace("right = 0.5", "right = 0.9")
+        .replace("hidden_size = 48", "hidden_size = 64")
+        .replace("\"base\"", "\"teacher\"");
+    fs::write(place.join("teacher.toml"), text).expect("written");
+    let recipe = fs::read_to_string(place.join("run.toml")).expect("text");
+    fs::write(place.join("run.toml"), recipe + "[teacher]\nrecipe = \"teacher.toml\"\n").expect("written");
+}
+
+/// A teacher's recipe is run first. The student comes near it, by either estimate, and with a reward as well nearer to
+/// what is right.
+#[test]
+fn a_student_comes_near_its_teacher() {
+    let alone = "name = \"kdrl\"\nmode = \"sequential\"\nkd_steps = 1000";
+    let full = format!("{alone}\nkl_estimator = \"full\"");
+    let joint = "name = \"kdrl\"\nbeta_init = 1.0\nbeta_min = 0.2\nbeta_delta = 0.02";
+    let first = place(alone);
+    let mut outcomes = Vec::new();
+    for method in [alone, &full, joint] {
+        let place = if method == alone { None } else { Some(beside(first.path(), method)) };
+        let path = place.as_ref().map_or(first.path(), tempfile::TempDir::path);
+        with_teacher(path);
+        let sets = ["train.max_steps=60", "data.generate.samples=480", "data.generate.eval_samples=400"];
+        let summary = quiet(&load(path, "run.toml", &sets), false);
+        assert!(path.join("teacher/summary.json").is_file());
+        let metrics = lines(path.join("run/metrics.jsonl"));
+        let of = |name: &str| -> Vec<f64> {
+            metrics.iter().filter_map(|line| line.get(name).and_then(Value::as_f64)).collect()
+        };
+        let kl = of("kl");
+        assert_eq!(kl.len(), 60, "{method}");
+        let (early, late) = (kl[..5].iter().sum::<f64>(), kl[55..].iter().sum::<f64>());
+        assert!(late < 0.5 * early, "{method}: {early} and {late}");
+        let [before, after] = held_out(&summary, "reward");
+        assert!(after > before + 0.1, "{method}: from {before} to {after}");
+        outcomes.push(after);
+    }
+    assert!(outcomes[2] > outcomes[0], "{outcomes:?}");
+}
+
+/// The weight of the teacher is a function of the step, so that a run continues exactly; with LoRA the teacher is a model
+/// beside the base.
+#[test]
+fn a_run_with_a_teacher_continues_exactly() {
+    let method = "name = \"kdrl\"\nbeta_init = 0.5\nbeta_min = 0.1\nbeta_delta = 0.1\nmask = \"group\"";
+    let first = place(method);
+    with_teacher(first.path());
+    for (output, lora) in [("full", &[][..]), ("lora", &["model.lora={ r = 2 }"][..])] {
+        let output = format!("train.output_dir={output}");
+        let sets = [
+            &[output.as_str(), "train.max_steps=5", "train.save_steps=1", "data.generate.eval_samples=8"],
+            lora,
+        ]
+        .concat();
+        quiet(&load(first.path(), "run.toml", &sets), false);
+        let broken = beside(first.path(), method);
+        with_teacher(broken.path());
+        let recipe = load(broken.path(), "run.toml", &sets);
+        let mut interruptions = 0;
+        while until(&recipe, 4 + interruptions).is_none() {
+            interruptions += 1;
+            assert!(interruptions < 40, "it gets on");
+        }
+        let [a, b] = [&first, &broken].map(|place| place.path().join(&output["train.output_dir=".len()..]));
+        let model = |run: &Path| {
+            fs::read(run.join("model/adapter_model.safetensors")).unwrap_or_else(|_| weights(run))
+        };
+        assert!(interruptions > 2 && model(&a) == model(&b), "{output}");
+        for file in ["metrics.jsonl", "samples.jsonl"] {
+            assert!(fs::read(a.join(file)).expect(file) == fs::read(b.join(file)).expect(file), "{file}");
+        }
+        let metrics = lines(a.join("metrics.jsonl"));
+        let beta: Vec<f64> = metrics.iter().filter_map(|line| line["kdrl/beta"].as_f64()).collect();
+        let expected = [0.5, 0.4, 0.3, 0.2, 0.1];
+        assert!(beta.len() == 5 && beta.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12), "{beta:?}");
     }
 }
 

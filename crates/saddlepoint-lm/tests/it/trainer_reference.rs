@@ -85,9 +85,12 @@ fn a_soup_is_the_weighted_mean_of_each_tensor() {
         source.read(spec, &mut out).expect("a tensor");
         out
     };
+    let soup = Soup::new(folders.iter().map(|folder| (folder, 1.0)).collect()).expect("of one shape");
+    let message = soup.check_related(&specs).expect_err("from different random weights").to_string();
+    assert!(message.contains("base2/model: was not fine-tuned from the same model as"), "{message}");
     let all: Vec<_> =
         specs.iter().map(|s| (read(folders[0].source(), s), read(folders[1].source(), s))).collect();
-    let soup = Soup::new(folders.iter().zip([1.0, 3.0]).collect());
+    let soup = Soup::new(folders.iter().zip([1.0, 3.0]).collect()).expect("of one shape");
     for (spec, (a, b)) in specs.iter().zip(all) {
         for ((got, a), b) in read(&soup, spec).into_iter().zip(a).zip(b) {
             let mean = (0.25 * f64::from(a) + 0.75 * f64::from(b)) as f32;
@@ -116,6 +119,21 @@ fn a_reference_elsewhere_is_measured_before_the_first_step() {
     assert_eq!((tether.form, tether.held), (Form::Budget, Some(false)));
 }
 
+/// A reference may have another shape, and what it says before training is what it says in training.
+#[test]
+fn a_reference_of_another_shape_holds_as_well() {
+    let place = place(str::to_owned);
+    let wide = ["train.output_dir=wide", "model.new.num_hidden_layers=1", "model.new.hidden_size=48"];
+    quiet(&load(place.path(), "base.toml", &wide), false);
+    let run = |name: &str, more: &[&str]| {
+        let recipe = held_to(place.path(), name, "{ checkpoint = \"wide/model\" }", more);
+        let tether = quiet(&recipe, false).tether.expect("a tether");
+        assert!(tether.measured > 0.0 && tether.measured < 3.0, "{}", tether.measured);
+        (bytes(&place.path().join(name)), tether.measured.to_bits())
+    };
+    assert!(run("in-training", &[]) == run("before", &["train.precompute_ref_log_probs=true"]));
+}
+
 #[test]
 fn models_that_cannot_be_compared_are_refused() {
     let place = place(str::to_owned);
@@ -127,11 +145,21 @@ fn models_that_cannot_be_compared_are_refused() {
         (recipe.model.path, recipe.model.recipe) = (Some(place.path().join("base/model")), None);
         Job::open(&recipe).expect_err("refused").to_string()
     };
-    let message = refusal("{ checkpoint = \"wide/model\" }");
     let (wide, base) = (place.path().join("wide/model"), place.path().join("base/model"));
+    let message = refusal("{ soup = [{ path = \"base/model\" }, { path = \"wide/model\" }] }");
     let expected = format!(
-        "{}: has another shape (1 layers of width 32 and 14 tokens) than {} (2 layers of width 32 and 14 tokens)",
+        "{}: has another shape (1 layers of width 32 and 14 tokens) than {} (2 layers of width 32 and 14 tokens): their \
+         weights have no mean",
         wide.display(),
+        base.display()
+    );
+    assert_eq!(message, expected);
+    let larger = ["train.output_dir=larger", "train.max_steps=1", "data.generate.task=\"arithmetic\""];
+    quiet(&load(place.path(), "base.toml", &larger), false);
+    let message = refusal("{ checkpoint = \"larger/model\" }");
+    let expected = format!(
+        "{}: predicts 16 tokens and {} 14: probabilities of the two cannot be compared",
+        place.path().join("larger/model").display(),
         base.display()
     );
     assert_eq!(message, expected);
