@@ -89,7 +89,7 @@ impl<'a> Soup<'a> {
             }
             let cosine = ab / (aa * bb).sqrt();
             // Not a number where all weights are 0.
-            if !(cosine >= RELATED) {
+            if cosine.is_nan() || cosine < RELATED {
                 let problem = format!(
                     "was not fine-tuned from the same model as {} (cosine of their weights {cosine:.3}, least {RELATED}): a mean \
                      of the two knows nothing of either",

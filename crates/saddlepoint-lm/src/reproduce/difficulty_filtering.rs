@@ -6,13 +6,11 @@ use saddlepoint_core::reproduce::{Bound, Claim, Figure, Findings, Observer, Sett
 use saddlepoint_core::seed::Seed;
 
 use super::Reproduction;
-use super::base::Base;
 use super::practice::Practice;
 use super::preferences;
-use super::problems::Problems;
+use super::problems::{self, Kinds};
 use crate::Result;
-use crate::data::generate::{GenerateConfig, Split, Task};
-use crate::engine::{Policy, Reference, Setup, Storage};
+use crate::data::generate::Split;
 use crate::method::grpo::{Grpo, GrpoConfig};
 use crate::model::ModelFolder;
 use crate::rollout::filter::chosen;
@@ -50,8 +48,6 @@ struct Size {
 const DEFAULT: Size = Size { width: 64, base_steps: 1200, steps: 60, problems: 64 };
 const FULL: Size = Size { width: 128, base_steps: 4000, steps: 300, problems: 256 };
 
-/// Share of right answers in what the model has learned from, by the difficulty: numbers less 2.
-const RIGHT: [f64; 4] = [0.9, 0.5, 0.125, 0.025];
 /// Completions a prompt, the card's.
 const COMPLETIONS: usize = 16;
 /// Prompts of a step.
@@ -90,71 +86,9 @@ struct Look {
     success: f64,
 }
 
-/// Problems of all kinds, one after the other.
-struct Kinds(Vec<Problems>);
-
-impl Kinds {
-    fn draw(model: &ModelFolder, each: usize, split: Split, seed: u64) -> Result<Self> {
-        let of = |difficulty: u32| {
-            let config = GenerateConfig {
-                task: Task::Sorting,
-                difficulty,
-                samples: each,
-                eval_samples: each,
-                ..GenerateConfig::default()
-            };
-            Problems::draw(model, &config, split, seed)
-        };
-        Ok(Self((1..=RIGHT.len() as u32).map(of).collect::<Result<_>>()?))
-    }
-
-    /// The kind of the `i`-th problem and its number there; from the beginning again where there are no more.
-    fn at(&self, i: usize) -> (&Problems, usize) {
-        let kind = &self.0[i % self.0.len()];
-        (kind, i / self.0.len() % kind.len())
-    }
-
-    fn longest(&self) -> [usize; 2] {
-        std::array::from_fn(|i| self.0.iter().map(|kind| kind.longest()[i]).max().unwrap_or(0))
-    }
-
-    fn success(&self, policy: &mut Policy) -> Result<f64> {
-        let each = self.0.iter().map(|kind| kind.success(policy, PROMPTS * COMPLETIONS));
-        Ok(each.sum::<Result<f64>>()? / self.0.len() as f64)
-    }
-}
-
-/// The model that is right as often as its data.
-fn base(size: &Size) -> Base {
-    let mut corpora: Vec<Vec<String>> = Vec::new();
-    for (difficulty, right) in (1..).zip(RIGHT) {
-        let samples = 64 * size.base_steps / RIGHT.len();
-        let config =
-            GenerateConfig { task: Task::Sorting, difficulty, right, samples, ..GenerateConfig::default() };
-        corpora.push(config.corpus(Split::Train, Seed::new(0)).lines().map(str::to_owned).collect());
-    }
-    let lines =
-        (0..corpora[0].len()).flat_map(|i| corpora.iter().map(move |corpus| corpus[i].clone() + "\n"));
-    let recipe = format!(
-        "[model]\nnew = {{ hidden_size = {}, intermediate_size = {}, num_hidden_layers = 2, num_attention_heads = 4, \
-         num_key_value_heads = 2, tokenizer = \"tokenizer.json\" }}\n\
-         [data]\npath = \"corpus.jsonl\"\n[method]\nname = \"sft\"\n[optimizer]\nlearning_rate = 3e-3\n\
-         [train]\nper_device_train_batch_size = 64\nmax_steps = {}\nlr_scheduler_type = \"cosine\"\nwarmup_steps = 50\n\
-         save_total_limit = 1\nsample_prompts = 0\n",
-        size.width,
-        3 * size.width,
-        size.base_steps,
-    );
-    let files = vec![
-        ("corpus.jsonl", lines.collect()),
-        ("tokenizer.json", String::from_utf8(Task::Sorting.tokenizer_json()).expect("JSON is UTF-8")),
-        ("tokenizer_config.json", Task::Sorting.tokenizer_config().to_string()),
-    ];
-    Base { recipe, files }
-}
-
 fn findings(setting: &Setting, size: &Size, keep: Keep, observer: Observer) -> Result<Findings> {
-    let model = ModelFolder::open(&base(size).trained(&setting.cache, observer)?)?;
+    let model =
+        ModelFolder::open(&problems::graded(size.width, size.base_steps).trained(&setting.cache, observer)?)?;
     let mut seeds = Vec::new();
     for seed in 0..setting.seeds as u64 {
         let practice = Kinds::draw(&model, PROMPTS * size.steps, Split::Train, seed)?;
@@ -170,30 +104,15 @@ fn findings(setting: &Setting, size: &Size, keep: Keep, observer: Observer) -> R
     Ok(Findings { claims: claims(&seeds), figures: figures(&seeds[0]) })
 }
 
-fn policy(model: &ModelFolder, [prompt, answer]: [usize; 2]) -> Result<Policy> {
-    let completions = PROMPTS * COMPLETIONS;
-    let setup = Setup {
-        lora: None,
-        frozen: Storage::F32,
-        reference: Reference::None,
-        recompute: false,
-        max_tokens: completions * (prompt + answer),
-        max_rows: completions * answer,
-    };
-    let mut policy = Policy::new(model.shape.clone(), setup)?;
-    policy.load(model.source())?;
-    Ok(policy)
-}
-
 fn train(
     model: &ModelFolder,
     size: &Size,
     [practice, exam]: [&Kinds; 2],
-    keep: &dyn Fn(&[usize], bool) -> Option<Vec<usize>>,
+    keep: impl Fn(&[usize], bool) -> Option<Vec<usize>>,
     seed: u64,
 ) -> Result<Vec<Look>> {
     let longest = std::array::from_fn(|i| practice.longest()[i].max(exam.longest()[i]));
-    let mut learner = preferences::learner(policy(model, longest)?)?;
+    let mut learner = preferences::learner(problems::policy(model, longest, PROMPTS * COMPLETIONS)?)?;
     let how = Practice { num_generations: COMPLETIONS, longest: longest[1], end: model.eos_ids()[0] };
     let method = Grpo::new(GrpoConfig::default())?;
     let most = PROMPTS * FilterConfig::default().max_attempts;
@@ -201,7 +120,7 @@ fn train(
     let (mut looks, mut asked) = (Vec::new(), 0);
     for step in 0..size.steps {
         if step.is_multiple_of((size.steps / LOOKS).max(1)) {
-            let success = exam.success(&mut learner.policy)?;
+            let success = exam.success(&mut learner.policy, PROMPTS * COMPLETIONS)?;
             looks.push(Look { step, sampled: asked * COMPLETIONS, success });
         }
         let (first, mut all) = (asked, Round::default());
@@ -235,7 +154,7 @@ fn train(
         let lr = RATE * warm.min(left);
         how.step(&mut learner, &method, None, (&mut round, &prompts), step as u64, lr)?;
     }
-    let success = exam.success(&mut learner.policy)?;
+    let success = exam.success(&mut learner.policy, PROMPTS * COMPLETIONS)?;
     looks.push(Look { step: size.steps, sampled: asked * COMPLETIONS, success });
     Ok(looks)
 }
@@ -290,12 +209,13 @@ mod tests {
 
     /// Keeps what is outside of the band.
     fn turned([low, high]: [f64; 2], right: &[usize], last: bool) -> Option<Vec<usize>> {
+        let plain = BANDS[PLAIN].1;
         let config = FilterConfig { low, high, ..FilterConfig::default() };
         let outside: Vec<usize> =
             (0..right.len()).filter(|&i| !config.keeps(right[i], COMPLETIONS)).take(PROMPTS).collect();
         match outside.len() {
             PROMPTS => Some(outside),
-            _ if last || [low, high] == BANDS[PLAIN].1 => keep(BANDS[PLAIN].1, right, true),
+            _ if last || high - low >= plain[1] - plain[0] => keep(plain, right, true),
             _ => None,
         }
     }

@@ -8,6 +8,7 @@ mod classifier;
 #[cfg(test)]
 mod corrupted;
 mod difficulty_filtering;
+mod disco;
 mod f_dpo;
 mod facts;
 mod hypo;
@@ -35,6 +36,7 @@ pub type Reproduction = reproduce::Reproduction<Error>;
 /// Every reproduction in this crate.
 pub const LIST: &[&Reproduction] = &[
     &difficulty_filtering::REPRODUCTION,
+    &disco::REPRODUCTION,
     &f_dpo::REPRODUCTION,
     &hypo::REPRODUCTION,
     &implicit_reward::REPRODUCTION,

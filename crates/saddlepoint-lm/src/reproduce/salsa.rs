@@ -178,7 +178,7 @@ impl Models<'_> {
         let [first, second] = &self.tuned;
         let (completions, prompts) = (COMPLETIONS * self.size.asked, self.size.prompts);
         let open = |reference: &dyn crate::engine::WeightSource| {
-            self.task.held(first, reference, completions, prompts)
+            TwoDigits::held(first, reference, completions, prompts)
         };
         match held {
             Held::First => open(first.source()),

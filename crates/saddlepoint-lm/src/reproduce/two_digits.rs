@@ -193,7 +193,6 @@ impl TwoDigits {
     /// # Errors
     /// The weights cannot be read.
     pub(super) fn held(
-        &self,
         model: &ModelFolder,
         reference: &dyn WeightSource,
         completions: usize,
