@@ -340,7 +340,7 @@ fn assert_gradient(policy: &mut Policy, views: Views) {
 fn the_reference_may_have_another_shape() {
     let open = |name: &str| ModelFolder::open(&folder(name)).expect("a model");
     let (model, other) = (open("llama/policy"), open("qwen3/policy"));
-    assert!(!model.shape.same_weights(&other.shape) && model.shape.hidden != other.shape.hidden);
+    assert!(!model.shape.same_weights(&other.shape));
     let alone = |model: &ModelFolder| {
         let mut policy = Policy::new(model.shape.clone(), setup(None, false)).expect("a policy");
         policy.load(model.source()).expect("weights");
