@@ -15,9 +15,10 @@ use crate::output::{Output, note};
 
 /// Convert a model into a Hugging Face folder
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  saddle convert models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf smollm2-f32
-  saddle convert runs/sft-1/model soup --soup runs/sft-2/model --weights 0.5,0.5")]
+#[command(
+    after_help = "Example: saddle convert models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf smollm2-f32\n\n\
+                  Mean of two models: saddle convert runs/sft-1/model soup --soup runs/sft-2/model --weights 0.5,0.5"
+)]
 pub(crate) struct Arguments {
     /// Hugging Face folder, GGUF file, or LoRA adapter whose base model is where the adapter says
     #[arg(value_name = "IN")]

@@ -102,15 +102,21 @@ fn slow_twenty_kills_leave_no_trace_of_rounds() {
     killed_and_resumed(REWARDS);
 }
 
+fn place() -> Place {
+    let place = train::place();
+    place.write("rewards.toml", train::REWARDS);
+    place
+}
+
 fn killed_and_resumed(stages: Stages) {
     let (arguments, resumed) = (stages.arguments, [stages.arguments, &["--resume"]].concat());
-    let calm = train::place();
+    let calm = place();
     let watch = Stopwatch::start();
     let whole = calm.saddle(arguments);
     let seconds = watch.seconds();
     assert_eq!(whole.code, 0, "{}", whole.stderr);
 
-    let place = train::place();
+    let place = place();
     let mut hits: BTreeMap<&str, u32> = BTreeMap::new();
     let (mut killed, mut tried, mut ended) = (0, 0_u32, 0);
     while killed < KILLS || PHASES.iter().any(|phase| !hits.contains_key(phase)) {

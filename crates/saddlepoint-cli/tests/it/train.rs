@@ -52,7 +52,7 @@ save_steps = 4
 ";
 
 /// Rewards on top of it, from rounds of four steps.
-const REWARDS: &str = "\
+pub(crate) const REWARDS: &str = "\
 [model]
 recipe = \"base.toml\"
 [data]
@@ -84,7 +84,6 @@ pub(crate) fn place() -> Place {
     let place = Place::new();
     place.write("base.toml", BASE);
     place.write("pairs.toml", PAIRS);
-    place.write("rewards.toml", REWARDS);
     place
 }
 

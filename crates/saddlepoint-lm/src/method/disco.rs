@@ -55,7 +55,7 @@ pub const META: Meta = Meta {
     input: Input::Prompts,
     paper: "arXiv:2505.12366",
     status: Status::Preview,
-    slug: None,
+    slug: Some("disco"),
     summary: "Scores of right completions above those of wrong ones, in a trust region instead of a clip",
     learning_rate: 2e-6,
 };

@@ -97,7 +97,7 @@ fn findings(setting: &Setting, size: &Size, keep: Keep, observer: Observer) -> R
         for (i, (_, band)) in BANDS.into_iter().enumerate() {
             let done = seed * BANDS.len() as u64 + i as u64;
             observer(done, (setting.seeds * BANDS.len()) as u64, "training with each filter");
-            runs.push(train(&model, size, [&practice, &exam], &|right, last| keep(band, right, last), seed)?);
+            runs.push(train(&model, size, [&practice, &exam], |right, last| keep(band, right, last), seed)?);
         }
         seeds.push(runs);
     }
@@ -205,7 +205,7 @@ fn figures(runs: &[Vec<Look>]) -> Vec<Figure> {
 mod tests {
     use super::*;
 
-    const TINY: Size = Size { width: 32, base_steps: 600, steps: 20, problems: 16 };
+    const TINY: Size = Size { width: 64, base_steps: 400, steps: 30, problems: 16 };
 
     /// Keeps what is outside of the band.
     fn turned([low, high]: [f64; 2], right: &[usize], last: bool) -> Option<Vec<usize>> {

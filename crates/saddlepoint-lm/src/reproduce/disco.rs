@@ -241,7 +241,7 @@ mod tests {
     use super::*;
     use crate::reproduce::corrupted::{corrupted, turn};
 
-    const TINY: Size = Size { width: 32, base_steps: 600, rounds: 6, problems: 16 };
+    const TINY: Size = Size { width: 64, base_steps: 400, rounds: 6, problems: 16 };
 
     /// DisCO pushes right answers down.
     fn turned(variant: Variant) -> Result<Box<dyn Method>> {

@@ -69,7 +69,9 @@ pub(super) fn read_weights(
     policy: &mut Policy,
 ) -> Result<()> {
     if recipe.model.lora.is_some() {
-        fill(policy, adapter::read(folder, &model.shape)?.source())
+        let valued = policy.shape().readout == Readout::Both;
+        let shape = if valued { model.shape.without_score() } else { model.shape.clone() };
+        fill(policy, adapter::read(folder, &shape)?.source())
     } else {
         fill(policy, ModelFolder::open(folder)?.source())
     }

@@ -354,9 +354,13 @@ fn the_reference_may_have_another_shape() {
         [&model, &other].map(|model| alone(model).evaluate(&forest, Want::default()).expect("statistics"));
     assert!(stats.logp == own.logp && stats.ref_logp == theirs.logp);
     assert!(policy.reference_logps(&forest).expect("log-probabilities") == theirs.logp);
-    let mut values = vec![0.0; other.shape.hidden];
-    let norm = policy.reference_tensors().last().expect("a tensor").clone();
-    policy.reference_tensor(&norm, &mut values);
+    let specs = policy.reference_tensors().to_vec();
+    assert!(specs == other.shape.tensors());
+    let norm = specs.iter().find(|spec| spec.name == "model.norm.weight").expect("a norm");
+    let [mut values, mut expected] = [vec![0.0; norm.len()], vec![0.0; norm.len()]];
+    policy.reference_tensor(norm, &mut values);
+    other.source().read(norm, &mut expected).expect("a tensor");
+    assert!(values == expected);
 
     // The divergence is that of the two distributions over the whole vocabulary.
     let mut forest = Forest::default();
