@@ -11,9 +11,10 @@ use super::aligned::Aligned;
 use super::arena::{Arena, Room, heads};
 use super::decoder::{Decoder, Gradients, Prepared};
 use super::head::{Buffers, Head, Side};
-use super::kernel::{AttentionPlan, Cpu, Kernels, PACKED_BYTES, RowCotangent, RowState};
+use super::kernel::{AttentionPlan, Cpu, Kernels, PACKED_BYTES, RowState};
 use super::rope::RopeTable;
 use super::score;
+use super::stats::{row_cotangents, statistics};
 use super::weights::{Storage, Weights};
 use super::{Cotangent, Forest, LoraConfig, MemoryPlan, Row, Shape, Stats, TensorSpec, Want, WeightSource};
 use crate::{Error, Result};
@@ -774,18 +775,6 @@ fn head_of<'a>(decoder: Decoder<'a>, want: Want, hidden: &'a [f32], reference: O
     }
 }
 
-fn statistics(states: &[RowState], score: Vec<f64>, want: Want) -> Stats {
-    let all = |value: &dyn Fn(&RowState) -> f64| states.iter().map(value).collect::<Vec<_>>();
-    Stats {
-        logp: all(&RowState::logp),
-        entropy: if want.entropy { all(&RowState::entropy) } else { Vec::new() },
-        ref_logp: if want.ref_logp { all(&RowState::ref_logp) } else { Vec::new() },
-        divergence: want.divergence.map_or_else(Vec::new, |kind| all(&|s| s.divergence(kind))),
-        top1: states.iter().map(RowState::top1).collect(),
-        score,
-    }
-}
-
 /// Refuses derivatives with respect to what was not wanted, and such of another number of rows.
 fn check_cotangent(cotangent: &Cotangent, rows: usize, want: Want, vocabulary: bool) -> Result<()> {
     let Cotangent { logp, entropy, divergence, score } = cotangent;
@@ -806,12 +795,4 @@ fn check_cotangent(cotangent: &Cotangent, rows: usize, want: Want, vocabulary: b
         }
     }
     Ok(())
-}
-
-fn row_cotangents(cotangent: &Cotangent, rows: usize) -> Vec<RowCotangent> {
-    let Cotangent { logp, entropy, divergence, .. } = cotangent;
-    let get = |list: &[f64], i: usize| list.get(i).copied().unwrap_or(0.0);
-    let row =
-        |i| RowCotangent { logp: get(logp, i), entropy: get(entropy, i), divergence: get(divergence, i) };
-    (0..rows).map(row).collect()
 }

@@ -2,6 +2,8 @@
 
 pub use saddlepoint_opt::divergence::Divergence;
 
+use super::kernel::{RowCotangent, RowState};
+
 /// Which per-token statistics are wanted beside `logp`.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Want {
@@ -66,4 +68,26 @@ pub struct Cotangent {
     pub divergence: Vec<f64>,
     /// With respect to [`Stats::score`].
     pub score: Vec<f64>,
+}
+
+/// What the head found of each row.
+pub(super) fn statistics(states: &[RowState], score: Vec<f64>, want: Want) -> Stats {
+    let all = |value: &dyn Fn(&RowState) -> f64| states.iter().map(value).collect::<Vec<_>>();
+    Stats {
+        logp: all(&RowState::logp),
+        entropy: if want.entropy { all(&RowState::entropy) } else { Vec::new() },
+        ref_logp: if want.ref_logp { all(&RowState::ref_logp) } else { Vec::new() },
+        divergence: want.divergence.map_or_else(Vec::new, |kind| all(&|s| s.divergence(kind))),
+        top1: states.iter().map(RowState::top1).collect(),
+        score,
+    }
+}
+
+/// A cotangent row by row, as the head takes it.
+pub(super) fn row_cotangents(cotangent: &Cotangent, rows: usize) -> Vec<RowCotangent> {
+    let Cotangent { logp, entropy, divergence, .. } = cotangent;
+    let get = |list: &[f64], i: usize| list.get(i).copied().unwrap_or(0.0);
+    let row =
+        |i| RowCotangent { logp: get(logp, i), entropy: get(entropy, i), divergence: get(divergence, i) };
+    (0..rows).map(row).collect()
 }
