@@ -15,7 +15,7 @@ use std::ops::Range;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::reward::aggregate::Spread;
+use crate::reward::aggregate::{Spread, Variance};
 
 /// By which standard deviation a centred reward is divided.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -28,16 +28,6 @@ pub enum Scale {
     Batch,
     /// None (Dr. GRPO).
     None,
-}
-
-/// What a standard deviation is of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Std {
-    /// The values themselves: squares are divided by their number.
-    Population,
-    /// What they are a sample of: by their number less 1.
-    Sample,
 }
 
 /// Added to a standard deviation before it divides.
@@ -65,14 +55,14 @@ pub fn group_mean(rewards: &[Option<f64>], groups: &[Range<usize>], scale: Scale
 pub fn group_scaled(
     rewards: &[Option<f64>],
     groups: &[Range<usize>],
-    std: Std,
+    std: Variance,
     epsilon: f64,
 ) -> Vec<Option<f64>> {
     by_group(rewards, groups, |rewards| {
         let count = values(rewards).count() as f64;
         let share = match std {
-            Std::Population => ((count - 1.0) / count).sqrt(),
-            Std::Sample => 1.0,
+            Variance::Population => ((count - 1.0) / count).sqrt(),
+            Variance::Sample => 1.0,
         };
         // Of no reward or one there is no deviation.
         let divisor = if count > 1.0 { share * deviation(rewards) } else { 0.0 } + epsilon;

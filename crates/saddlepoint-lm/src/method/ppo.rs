@@ -45,6 +45,7 @@ use super::pairs::refuse;
 use super::{Credit, Family, Input, Meta, Method, OnPolicy, Per, Rewarded, Status, Sums, View};
 use crate::Result;
 use crate::engine::{Cotangent, Readout, Want};
+use crate::reward::aggregate::Variance;
 
 /// This method's row in the table of methods.
 pub const META: Meta = Meta {
@@ -156,8 +157,7 @@ fn advantages(rewards: &[f64], values: &[f64], gamma: f64, lam: f64) -> Vec<f64>
 fn whitened(values: &[f64]) -> Vec<f64> {
     let count = values.len() as f64;
     let mean = values.iter().sum::<f64>() / count;
-    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    let deviation = (squares / (count - 1.0).max(1.0) + 1e-8).sqrt();
+    let deviation = (Variance::Sample.of(values) + 1e-8).sqrt();
     values.iter().map(|value| (value - mean) / deviation).collect()
 }
 

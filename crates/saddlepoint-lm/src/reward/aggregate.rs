@@ -93,6 +93,31 @@ impl Spread {
     }
 }
 
+/// By what squares are divided in a variance.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Variance {
+    /// The number of values.
+    #[default]
+    Population,
+    /// One less, as of what they are a sample of; 0 of a single value.
+    Sample,
+}
+
+impl Variance {
+    /// The variance of some values, which are not none.
+    pub fn of(self, values: &[f64]) -> f64 {
+        let count = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / count;
+        let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+        match self {
+            Self::Population => squares / count,
+            Self::Sample if values.len() > 1 => squares / (count - 1.0),
+            Self::Sample => 0.0,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::slice::from_ref;

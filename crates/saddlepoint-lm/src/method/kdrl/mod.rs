@@ -51,13 +51,12 @@ use saddlepoint_opt::divergence::{Divergence, Estimator};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use super::advantage::Std;
-
 use super::advantage;
 use super::pairs::refuse;
 use super::{Family, Input, Meta, Method, OnPolicy, Per, Rewarded, Status, Sums, View};
 use crate::Result;
 use crate::engine::{Cotangent, Want};
+use crate::reward::aggregate::Variance;
 
 /// This method's row in the table of methods.
 pub const META: Meta = Meta {
@@ -93,7 +92,7 @@ pub struct KdrlConfig {
     /// What the sum over the tokens that the mask keeps is divided by.
     pub mask_normalizer: Normalizer,
     /// The standard deviation by which advantages are divided.
-    pub std: Std,
+    pub std: Variance,
 }
 
 /// How reward and teacher come together.
@@ -151,7 +150,7 @@ impl Default for KdrlConfig {
             beta_delta: 5e-5,
             mask: Mask::None,
             mask_normalizer: Normalizer::All,
-            std: Std::Population,
+            std: Variance::Population,
         }
     }
 }

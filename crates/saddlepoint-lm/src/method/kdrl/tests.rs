@@ -146,8 +146,8 @@ fn advantages_are_those_of_v1() {
         worth.into_iter().map(|a| a.expect("a reward")).collect()
     };
     let signs = [1.0, -1.0, -1.0, 1.0];
-    assert_close!(of(Std::Population, 0.0), signs, rtol = 1e-14);
-    assert_close!(of(Std::Sample, 0.0), signs.map(|sign| sign * 0.866_025_403_784_44), rtol = 1e-14);
+    assert_close!(of(Variance::Population, 0.0), signs, rtol = 1e-14);
+    assert_close!(of(Variance::Sample, 0.0), signs.map(|sign| sign * 0.866_025_403_784_44), rtol = 1e-14);
     let rewarded = Rewarded::new(&[0..2, 2..5], &[None; 5]);
     let method = kdrl(KdrlConfig::default());
     assert_eq!(method.advantages(&rewarded), [None; 5]);

@@ -17,8 +17,9 @@ use crate::engine::Policy;
 use crate::method::Method;
 use crate::method::reward::{Reward, RewardConfig};
 use crate::model::ScoreScale;
+use crate::reward::aggregate::Variance;
 use crate::reward::best_of_n;
-use crate::reward::model::ensemble::{Aggregate, Variance};
+use crate::reward::model::ensemble::Aggregate;
 use crate::trainer::Example;
 
 /// The paper.

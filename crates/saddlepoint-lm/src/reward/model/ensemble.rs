@@ -13,6 +13,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::reward::aggregate::Variance;
+
 /// How the scores of several reward models become one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -24,31 +26,6 @@ pub enum Aggregate {
     WorstCase,
     /// Their mean less a multiple of their variance.
     UncertaintyWeighted,
-}
-
-/// What a variance is divided by.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Variance {
-    /// The number of members.
-    #[default]
-    Population,
-    /// One less; 0 for a single member.
-    Sample,
-}
-
-impl Variance {
-    /// The variance of some values, which are not none.
-    pub fn of(self, values: &[f64]) -> f64 {
-        let count = values.len() as f64;
-        let mean = values.iter().sum::<f64>() / count;
-        let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-        match self {
-            Self::Population => squares / count,
-            Self::Sample if values.len() > 1 => squares / (count - 1.0),
-            Self::Sample => 0.0,
-        }
-    }
 }
 
 impl Aggregate {

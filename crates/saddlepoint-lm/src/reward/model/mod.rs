@@ -18,9 +18,10 @@ use std::sync::{Mutex, PoisonError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use self::ensemble::{Aggregate, Variance};
+use self::ensemble::Aggregate;
 use self::scorer::Scorer;
 pub use self::scorer::scores;
+use super::aggregate::Variance;
 use super::{Case, Judged, Reward};
 use crate::{Error, Result};
 
