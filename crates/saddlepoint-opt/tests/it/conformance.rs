@@ -1,7 +1,8 @@
 //! Every solver on every problem of its class whose optimum is known, judged by the KKT residual.
 
+use saddlepoint_core::test::assert_close;
 use saddlepoint_opt::outcome::{Outcome, Status};
-use saddlepoint_opt::problem::{Problem, eq, ge, le, minimize};
+use saddlepoint_opt::problem::{Problem, between, eq, ge, le, minimize};
 use saddlepoint_opt::problems::formula::Formula;
 use saddlepoint_opt::problems::known::{BOUNDED, EQUALITIES, INEQUALITIES, Known};
 use saddlepoint_opt::solver::{
@@ -65,6 +66,13 @@ fn falls<'a>() -> Problem<'a> {
     minimize(2, |x| x[0]).grad(|_, g| g[0] = 1.0).hess_vec(|_, _, _| ())
 }
 
+/// `x² + y²`.
+fn bowl<'a>() -> Problem<'a> {
+    minimize(2, |x| x[0] * x[0] + x[1] * x[1])
+        .grad(|x, g| (0..2).for_each(|i| g[i] = 2.0 * x[i]))
+        .hess_vec(|_, v, out| (0..2).for_each(|i| out[i] = 2.0 * v[i]))
+}
+
 /// How both solvers for any constraints end a problem.
 fn both(problem: &Problem, x0: &[f64]) -> [Outcome; 2] {
     [
@@ -74,11 +82,29 @@ fn both(problem: &Problem, x0: &[f64]) -> [Outcome; 2] {
 }
 
 #[test]
+fn every_kind_of_constraint_has_its_multiplier() {
+    // 2x + λ = 0 along (1, 1): x = y = t/2 and λ = −t for x + y held at t.
+    let sum = |x: &[f64]| x[0] + x[1];
+    let slope = |_: &[f64], g: &mut [f64]| g.fill(1.0);
+    for (restriction, t) in [
+        (eq("sum", move |x| sum(x) - 2.0).grad(slope), 2.0),
+        (ge("sum", move |x| sum(x) - 1.0).grad(slope), 1.0),
+        (le("sum", move |x| sum(x) + 3.0).grad(slope), -3.0),
+        (between("sum", 0.5, sum, 7.0).grad(slope), 0.5),
+        (between("sum", -7.0, sum, -0.5).grad(slope), -0.5),
+        (between("sum", -7.0, sum, 7.0).grad(slope), 0.0),
+    ] {
+        for out in both(&bowl().subject_to(restriction.linear()), &[3.0, -1.0]) {
+            assert_eq!(out.status, Status::Optimal, "{out:?}");
+            assert_close!(out.x, [0.5 * t; 2], atol = 1e-6);
+            assert_close!(out.dual("sum"), -t, atol = 1e-5);
+        }
+    }
+}
+
+#[test]
 fn what_has_no_solution_ends_with_its_reason_and_the_last_iterate() {
-    let bowl = minimize(2, |x| x[0] * x[0] + x[1] * x[1])
-        .grad(|x, g| (0..2).for_each(|i| g[i] = 2.0 * x[i]))
-        .hess_vec(|_, v, out| (0..2).for_each(|i| out[i] = 2.0 * v[i]));
-    let infeasible = bowl
+    let infeasible = bowl()
         .subject_to(ge("above", |x| x[0] - 1.0).grad(|_, g| g[0] = 1.0).linear())
         .subject_to(le("below", |x| x[0] + 1.0).grad(|_, g| g[0] = 1.0).linear());
     for out in both(&infeasible, &[5.0, 5.0]) {
@@ -107,7 +133,10 @@ fn what_has_no_solution_ends_with_its_reason_and_the_last_iterate() {
     let circle = le("circle", |x| x[0] * x[0] + x[1] * x[1])
         .grad(|x, g| (0..2).for_each(|i| g[i] = 2.0 * x[i]))
         .hess_vec(|_, v, out| (0..2).for_each(|i| out[i] = 2.0 * v[i]));
-    for out in both(&falls().subject_to(circle), &[1.0, 1.0]) {
+    let ends = both(&falls().subject_to(circle), &[1.0, 1.0]);
+    // The augmented Lagrangian's multiplier grows without limit, and excuses what is left.
+    assert!(ends[0].kkt.scale > 2.0, "{:?}", ends[0]);
+    for out in ends {
         assert!(out.kkt.feasibility < 1e-3 && out.x.iter().all(|x| x.is_finite()), "{out:?}");
     }
     let nowhere = minimize(1, |_| f64::NAN).grad(|_, g| g[0] = 1.0).hess_vec(|_, _, _| ());
@@ -118,17 +147,22 @@ fn what_has_no_solution_ends_with_its_reason_and_the_last_iterate() {
 
 #[test]
 fn dependent_constraints_and_bad_scales_are_solved() {
-    let steep = minimize(2, |x| 1e6 * (x[0] - 1.0).powi(2) + 1e6 * x[1] * x[1])
-        .grad(|x, g| {
-            g[0] = 2e6 * (x[0] - 1.0);
-            g[1] = 2e6 * x[1];
-        })
-        .hess_vec(|_, v, out| (0..2).for_each(|i| out[i] = 2e6 * v[i]))
-        .subject_to(eq("c", |x| 1e5 * (x[0] - x[1])).grad(|_, g| g.copy_from_slice(&[1e5, -1e5])).linear())
-        // The same once more.
-        .subject_to(eq("d", |x| 3e5 * (x[0] - x[1])).grad(|_, g| g.copy_from_slice(&[3e5, -3e5])).linear());
-    for out in both(&steep, &[50.0, -70.0]) {
-        assert_eq!(out.status, Status::Optimal, "{out:?}");
-        assert!((out.x[0] - 0.5).abs() < 1e-9 && (out.x[1] - 0.5).abs() < 1e-9, "{out:?}");
+    let steep = || {
+        minimize(2, |x| 1e6 * (x[0] - 1.0).powi(2) + 1e6 * x[1] * x[1])
+            .grad(|x, g| {
+                g[0] = 2e6 * (x[0] - 1.0);
+                g[1] = 2e6 * x[1];
+            })
+            .hess_vec(|_, v, out| (0..2).for_each(|i| out[i] = 2e6 * v[i]))
+            .subject_to(
+                eq("c", |x| 1e5 * (x[0] - x[1])).grad(|_, g| g.copy_from_slice(&[1e5, -1e5])).linear(),
+            )
+    };
+    let again = eq("d", |x| 3e5 * (x[0] - x[1])).grad(|_, g| g.copy_from_slice(&[3e5, -3e5])).linear();
+    for problem in [steep(), steep().subject_to(again)] {
+        for out in both(&problem, &[50.0, -70.0]) {
+            assert_eq!(out.status, Status::Optimal, "{out:?}");
+            assert_close!(out.x, [0.5, 0.5], atol = 1e-9);
+        }
     }
 }
