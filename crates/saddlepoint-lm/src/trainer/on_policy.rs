@@ -220,6 +220,9 @@ fn gather(run: &mut Run, plan: &Plan, observer: Observer) -> Result<(Round, Scor
     let (number, filter) = (plan.place(run.state.step).round, job.rollout().filter);
     let (mut sampled, mut scores, mut attempts, mut kept) = (Round::default(), Scores::default(), 0, 0);
     let most = filter.as_ref().map_or(1, |filter| filter.max_attempts) * plan.prompts();
+    if let Some(server) = &mut run.server {
+        server.load(|folder| checkpoint::write_weights(folder, &job.recipe, &job.model, &mut run.policy))?;
+    }
     loop {
         let count = (plan.prompts() - kept).min(most - sampled.examples.len());
         let examples = run.order.stream(run.state.prompts, count);
@@ -290,19 +293,13 @@ fn lines<'a>(
 }
 
 impl Run<'_> {
-    /// Completions of the prompts of these examples to learn from, by the server if there is one.
-    fn complete(
-        &mut self,
-        examples: &[usize],
-        num_generations: usize,
-        seed: Seed,
-    ) -> Result<Vec<Completion>> {
+    /// Completions of the prompts of these examples to learn from, by the server if there is one, which has the weights.
+    fn complete(&self, examples: &[usize], num_generations: usize, seed: Seed) -> Result<Vec<Completion>> {
         let Self { job, policy, server, .. } = self;
         let config = job.rollout();
         let Some(server) = server else {
             return job.complete(policy, &job.train, examples, num_generations, config.weights, seed);
         };
-        server.load(|folder| checkpoint::write_weights(folder, &job.recipe, &job.model, policy))?;
         let drawing = job.drawing(&config, num_generations);
         server.draw(&drawing, job.model.shape.vocab, &job.train.prompt_ids(examples), seed)
     }
