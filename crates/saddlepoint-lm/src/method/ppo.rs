@@ -163,7 +163,8 @@ fn whitened(values: &[f64]) -> Vec<f64> {
 
 /// Half the larger squared error of a value and of its clipped form, the derivative by the value, and whether the clipped one counts.
 fn value_loss(value: f64, old: f64, wanted: f64, range: f64) -> (f64, f64, bool) {
-    let clipped = value.clamp(old - range, old + range);
+    // Not `clamp`, which panics where a policy that diverged has values that are no numbers.
+    let clipped = value.max(old - range).min(old + range);
     let (plain, held) = ((value - wanted).powi(2), (clipped - wanted).powi(2));
     if held > plain { (0.5 * held, 0.0, true) } else { (0.5 * plain, value - wanted, false) }
 }
@@ -255,6 +256,14 @@ mod tests {
 
     const LOG_RATIOS: [f64; 4] = [-1.0 + 1.2, -0.5 + 0.7, -2.0 + 1.5, -0.3 + 0.4];
     const VALUES: [f64; 4] = [0.2, 0.25, 0.3, 0.4];
+
+    #[test]
+    fn values_that_are_no_numbers_give_a_loss_that_is_none() {
+        for (value, old) in [(0.1, f64::NAN), (f64::NAN, 0.1), (f64::NAN, f64::NAN)] {
+            let wanted = old + 1.0;
+            assert!(value_loss(value, old, wanted, 0.2).0.is_nan(), "{value} {old}");
+        }
+    }
 
     #[test]
     fn the_table_of_advantages_by_hand() {

@@ -102,7 +102,7 @@ impl Service {
                     return Ok(());
                 }
             },
-            other => panic!("{other} is not asked for"),
+            other => (404, json!({ "message": format!("{other} is not served") })),
         };
         let reply = reply.to_string();
         let head =
