@@ -1,39 +1,26 @@
 //! The trained model: statistics of a forest and, from their cotangents, the gradients.
 
+mod memory;
+mod reference;
+
 use std::ops::Range;
 
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
-use rayon::prelude::*;
 
+pub use self::reference::Reference;
 use super::adapter::Adapter;
 use super::aligned::Aligned;
 use super::arena::{Arena, Room, heads};
 use super::decoder::{Decoder, Gradients, Prepared};
 use super::head::{Buffers, Head, Side};
-use super::kernel::{AttentionPlan, Cpu, Kernels, PACKED_BYTES, RowState};
+use super::kernel::{AttentionPlan, Cpu, Kernels, RowState};
 use super::rope::RopeTable;
 use super::score;
 use super::stats::{row_cotangents, statistics};
 use super::weights::{Storage, Weights};
-use super::{Cotangent, Forest, LoraConfig, MemoryPlan, Row, Shape, Stats, TensorSpec, Want, WeightSource};
+use super::{Cotangent, Forest, LoraConfig, Row, Shape, Stats, TensorSpec, Want, WeightSource};
 use crate::{Error, Result};
-
-/// What the policy is compared with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Reference {
-    /// Nothing.
-    #[default]
-    None,
-    /// The same weights with the adapter off.
-    AdapterOff,
-    /// A copy of the initial weights.
-    Copy,
-    /// Weights that [`Policy::load_reference`] reads.
-    Other,
-    /// A copy of what is trained (all weights, or the adapter), which [`Policy::follow`] moves.
-    Moving,
-}
 
 /// How a policy is set up. Fixed for its life: everything is allocated once.
 #[derive(Debug, Clone)]
@@ -179,40 +166,6 @@ impl Policy {
         })
     }
 
-    /// Bytes of a policy of this shape and set-up, part by part. `reference` is the shape of the weights that
-    /// [`Self::load_reference`] will read, and otherwise that of the policy.
-    pub fn plan(shape: &Shape, reference: &Shape, setup: &Setup) -> MemoryPlan {
-        let mut plan = MemoryPlan::default();
-        let trained = setup
-            .lora
-            .as_ref()
-            .map_or(shape.parameters(), |lora| lora.tensors(shape).iter().map(TensorSpec::len).sum());
-        let frozen = if setup.lora.is_some() { setup.frozen } else { Storage::F32 };
-        plan.add("weights", Weights::bytes(shape, frozen));
-        if setup.lora.is_some() {
-            plan.add("adapter", trained as u64 * 4);
-        }
-        match setup.reference {
-            Reference::None | Reference::AdapterOff => {}
-            Reference::Moving if setup.lora.is_some() => plan.add("reference", trained as u64 * 4),
-            _ => plan.add("reference", Weights::bytes(&reference.without_score(), setup.frozen)),
-        }
-        plan.add("gradients", trained as u64 * 4);
-        let mut activations = Arena::bytes(shape, room(shape, setup, true));
-        if !reference.without_score().same_weights(&shape.without_score()) {
-            activations += Arena::bytes(reference, room(reference, setup, false));
-        }
-        plan.add("activations", activations);
-        let compared = setup.reference != Reference::None;
-        let gathered = setup.max_rows * (4 * shape.hidden + if compared { reference.hidden } else { 0 } + 1);
-        let logits = Head::scratch(setup.max_rows, shape.vocab, compared);
-        let waiting = if setup.lora.is_some() { (setup.max_rows * shape.vocab).min(KEPT) } else { 0 };
-        let vocabulary = if shape.readout.vocabulary() { logits + waiting } else { 0 };
-        plan.add("head", (gathered + vocabulary) as u64 * 4);
-        plan.add("packed operands", (rayon::current_num_threads() * PACKED_BYTES) as u64);
-        plan
-    }
-
     /// The hyperparameters.
     pub fn shape(&self) -> &Shape {
         &self.shape
@@ -238,71 +191,12 @@ impl Policy {
         *reference == Reference::Copy || *reference == Reference::Moving && lora.is_none()
     }
 
-    /// Reads the reference's weights from elsewhere. `shape` is theirs: it has the policy's vocabulary and may differ from the
-    /// policy's in everything else.
-    ///
-    /// # Errors
-    /// As [`WeightSource::read`]; or the vocabularies have not the same size.
-    pub fn load_reference(&mut self, shape: &Shape, source: &dyn WeightSource) -> Result<()> {
-        if shape.vocab != self.shape.vocab {
-            let problem = format!("predicts {} tokens, and the policy {}", shape.vocab, self.shape.vocab);
-            return Err(Error::Config { key: "reference".into(), problem });
-        }
-        let shape = &shape.without_score();
-        if !shape.same_weights(&self.reference_shape) {
-            (self.reference, self.reference_arena) = (None, None);
-        }
-        self.reference.get_or_insert_with(|| Weights::new(shape, self.setup.frozen)).load(source)?;
-        self.reference_shape = shape.clone();
-        self.reference_rope = RopeTable::new(shape);
-        Ok(())
-    }
-
-    /// Gives the reference the angles of positions and the longest context of `shape`, where they are not the policy's.
-    pub fn set_reference_rope(&mut self, shape: &Shape) {
-        self.reference_shape =
-            Shape { rope: shape.rope.clone(), context: shape.context, ..self.reference_shape.clone() };
-        self.reference_rope = RopeTable::new(shape);
-    }
-
     /// Gives the policy another base of the rotary frequencies; the reference keeps its own.
     pub fn set_rope_theta(&mut self, theta: f64) {
         if self.shape.rope.theta.to_bits() != theta.to_bits() {
             self.shape.rope.theta = theta;
             self.rope = RopeTable::new(&self.shape);
         }
-    }
-
-    /// Moves a reference that follows: `reference <- decay reference + (1 - decay) policy`. With `decay` 0 it is a copy.
-    pub fn follow(&mut self, decay: f32) {
-        let Some((reference, policy)) = self.followed() else { return };
-        if decay == 0.0 {
-            return reference.copy_from_slice(policy);
-        }
-        (reference, policy)
-            .into_par_iter()
-            .with_min_len(1 << 14)
-            .for_each(|(r, &p)| *r = decay * *r + (1.0 - decay) * p);
-    }
-
-    /// The reference that follows, laid out as what is trained; none if it does not.
-    pub fn follower(&mut self) -> Option<&mut [f32]> {
-        self.followed().map(|(reference, _)| reference)
-    }
-
-    /// A reference that follows and what it follows.
-    fn followed(&mut self) -> Option<(&mut [f32], &[f32])> {
-        if self.setup.reference != Reference::Moving {
-            return None;
-        }
-        let Self { follower, adapter, reference, weights, .. } = self;
-        if let (Some(follower), Some(adapter)) = (follower, adapter) {
-            return Some((&mut follower.params, &adapter.params));
-        }
-        let reference = reference.as_mut()?.trainable().0;
-        // Of a score, which comes last, a reference has no copy.
-        let policy = &weights.trainable().0[..reference.len()];
-        Some((reference, policy))
     }
 
     /// Reads the adapter.
@@ -320,12 +214,6 @@ impl Policy {
         specs.iter().try_for_each(|spec| source.read(spec, &mut params[spec.range()]))?;
         self.start_follower();
         Ok(())
-    }
-
-    fn start_follower(&mut self) {
-        if self.setup.reference == Reference::Moving {
-            self.follower.clone_from(&self.adapter);
-        }
     }
 
     /// Draws random base weights: matrices normal with deviation 0.02, norms 1, biases 0.
@@ -378,26 +266,6 @@ impl Policy {
         self.weights.read(spec, out);
     }
 
-    /// Whether there is something to compare with.
-    pub fn has_reference(&self) -> bool {
-        self.setup.reference != Reference::None
-    }
-
-    /// The reference's tensors; the base's where it has no weights of its own.
-    pub fn reference_tensors(&self) -> &[TensorSpec] {
-        &self.reference.as_ref().unwrap_or(&self.weights).specs
-    }
-
-    /// Reads one tensor of the reference out; of the base where it has no weights of its own.
-    pub fn reference_tensor(&self, spec: &TensorSpec, out: &mut [f32]) {
-        self.reference.as_ref().unwrap_or(&self.weights).read(spec, out);
-    }
-
-    /// The reference's hyperparameters.
-    pub fn reference_shape(&self) -> &Shape {
-        &self.reference_shape
-    }
-
     /// Parameters and gradients for the optimizer.
     pub fn trainable(&mut self) -> Trainable<'_> {
         if std::mem::take(&mut self.fresh) {
@@ -438,29 +306,6 @@ impl Policy {
         self.pending = None;
         let (states, scores) = self.run(batch.into(), want, false)?;
         Ok(statistics(&states, scores, want))
-    }
-
-    /// `ln q(target)` of a forest's rows under the reference, `[R]`, nats; under the base weights where there is none. The
-    /// policy is not run, so a pass that waits for its [`Policy::backward`] is lost.
-    ///
-    /// # Errors
-    /// As [`Policy::forward`].
-    pub fn reference_logps(&mut self, forest: &Forest) -> Result<Vec<f64>> {
-        self.check_forest(forest)?;
-        self.pending = None;
-        self.make_room(false);
-        let Self { kernels, weights, reference, follower, arena, head, rows, .. } = self;
-        let Self { reference_shape: shape, reference_rope, reference_arena, .. } = self;
-        let arena = reference_arena.as_mut().or(arena.as_mut()).expect("allocated above");
-        let weights = reference.as_ref().unwrap_or(weights);
-        let decoder =
-            Decoder { kernels: kernels.as_ref(), shape, weights, copies: None, adapter: follower.as_ref() };
-        let batch = prepare(forest, shape, reference_rope);
-        let slot = decoder.forward(&batch, arena, false, &mut |_, _| ());
-        gather(decoder, arena, forest, &batch, slot, &mut rows.x, &mut rows.inv, &mut rows.hidden);
-        let targets: Vec<u32> = forest.rows.iter().map(|r| r.target).collect();
-        let states = head_of(decoder, Want::default(), &rows.hidden, None).forward(&targets, head, None);
-        Ok(states.iter().map(RowState::logp).collect())
     }
 
     fn make_room(&mut self, keep: bool) {

@@ -1,0 +1,44 @@
+//! What a policy takes, before it is there.
+
+use super::{KEPT, Policy, Reference, Setup, room};
+use crate::engine::arena::Arena;
+use crate::engine::head::Head;
+use crate::engine::kernel::PACKED_BYTES;
+use crate::engine::weights::{Storage, Weights};
+use crate::engine::{MemoryPlan, Shape, TensorSpec};
+
+impl Policy {
+    /// Bytes of a policy of this shape and set-up, part by part. `reference` is the shape of the weights that
+    /// [`Self::load_reference`] will read, and otherwise that of the policy.
+    pub fn plan(shape: &Shape, reference: &Shape, setup: &Setup) -> MemoryPlan {
+        let mut plan = MemoryPlan::default();
+        let trained = setup
+            .lora
+            .as_ref()
+            .map_or(shape.parameters(), |lora| lora.tensors(shape).iter().map(TensorSpec::len).sum());
+        let frozen = if setup.lora.is_some() { setup.frozen } else { Storage::F32 };
+        plan.add("weights", Weights::bytes(shape, frozen));
+        if setup.lora.is_some() {
+            plan.add("adapter", trained as u64 * 4);
+        }
+        match setup.reference {
+            Reference::None | Reference::AdapterOff => {}
+            Reference::Moving if setup.lora.is_some() => plan.add("reference", trained as u64 * 4),
+            _ => plan.add("reference", Weights::bytes(&reference.without_score(), setup.frozen)),
+        }
+        plan.add("gradients", trained as u64 * 4);
+        let mut activations = Arena::bytes(shape, room(shape, setup, true));
+        if !reference.without_score().same_weights(&shape.without_score()) {
+            activations += Arena::bytes(reference, room(reference, setup, false));
+        }
+        plan.add("activations", activations);
+        let compared = setup.reference != Reference::None;
+        let gathered = setup.max_rows * (4 * shape.hidden + if compared { reference.hidden } else { 0 } + 1);
+        let logits = Head::scratch(setup.max_rows, shape.vocab, compared);
+        let waiting = if setup.lora.is_some() { (setup.max_rows * shape.vocab).min(KEPT) } else { 0 };
+        let vocabulary = if shape.readout.vocabulary() { logits + waiting } else { 0 };
+        plan.add("head", (gathered + vocabulary) as u64 * 4);
+        plan.add("packed operands", (rayon::current_num_threads() * PACKED_BYTES) as u64);
+        plan
+    }
+}
