@@ -4,8 +4,9 @@
 
 Each run trains SmolLM2 with LoRA on pairs of answers to statements (Anthropic's model-written evaluations) and measures the
 divergence at the end on held-out prompts. A run that is there already is read, not repeated. A budget is kept if the
-measured divergence is at most 1.1 of it, and used if it is at least 0.9 of it or if the tether ended at the method's own
-beta, where it does not bind. A penalty does the same for a budget if with one beta all three methods end within a tenth of it.
+measured divergence is at most 1.1 of it, and used if its 95 % interval is not below 0.9 of it or if the tether ended at
+the method's own beta, where it does not bind. A penalty does the same for a budget if with one beta the intervals of all
+three methods meet the range of a tenth around it.
 Exit code 1 if a budget is not kept and used, or if a penalty does the same.
 """
 
@@ -31,20 +32,22 @@ dtype = "bf16"
 lora = {{ r = 16, lora_alpha = 32.0 }}
 [data]
 path = {data}
-eval_fraction = 0.12
+eval_fraction = 0.4
 [method]
 name = "dpo"
 [tether]
-every = 5
+every = 10
+prompts = 64
+final_prompts = 400
+samples = 4
 max_completion_length = 16
 [optimizer]
-learning_rate = 5e-4
+learning_rate = 2e-4
 [train]
 output_dir = "unused"
-max_steps = 120
+max_steps = 150
 per_device_train_batch_size = 4
-lr_scheduler_type = "linear"
-warmup_ratio = 0.1
+lr_scheduler_type = "constant"
 logging_steps = 5
 """
 
@@ -74,7 +77,7 @@ def main() -> None:
     recipe.write_text(RECIPE.format(**{k: json.dumps(str(getattr(options, k).resolve())) for k in ("model", "data")}))
 
     failed = False
-    ends: dict[float, list[float]] = {}
+    ends: dict[float, list[list[float]]] = {}
     for form, values in (("budget", BUDGETS), ("beta", BETAS)):
         for value in values:
             for method, settings in METHODS.items():
@@ -83,17 +86,17 @@ def main() -> None:
                 row = {"method": method, form: value, **{k: tether[k] for k in ("measured", "interval", "held", "beta")}}
                 if form == "budget":
                     kept = tether["measured"] <= 1.1 * value
-                    used = tether["measured"] >= 0.9 * value or tether["beta"] <= 1.001 * OWN
+                    used = tether["interval"][1] >= 0.9 * value or tether["beta"] <= 1.001 * OWN
                     row |= {"kept": kept, "used": used}
                     failed |= not (kept and used)
                 else:
-                    ends.setdefault(value, []).append(tether["measured"])
+                    ends.setdefault(value, []).append(tether["interval"])
                 low, high = row["interval"]
                 shown = f"{method:22} {form} {value:<5} measured {row['measured']:.3f} [{low:.3f}, {high:.3f}]"
                 print(json.dumps(row) if options.json else f"{shown} {'' if form == 'beta' else 'kept' if row['kept'] else 'NOT KEPT'} {'' if row.get('used', True) else 'NOT USED'}", flush=True)
-    for beta, measured in ends.items():
+    for beta, intervals in ends.items():
         for budget in BUDGETS:
-            if all(abs(m / budget - 1) <= 0.1 for m in measured):
+            if all(low <= 1.1 * budget and high >= 0.9 * budget for low, high in intervals):
                 print(f"beta {beta} brings all three methods to {budget} nats", file=sys.stderr)
                 failed = True
     sys.exit(failed)

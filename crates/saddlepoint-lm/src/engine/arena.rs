@@ -16,6 +16,8 @@ pub(crate) struct Room {
     pub(crate) inputs: usize,
     /// Low-rank activations a token and layer.
     pub(crate) lora: usize,
+    /// Elements of the largest `B` of an adapter.
+    pub(crate) largest_b: usize,
     /// Whether there are buffers for the backward pass.
     pub(crate) backward: bool,
 }
@@ -46,6 +48,8 @@ pub(crate) struct Arena {
     pub(crate) dact: Aligned,
     pub(crate) dgate_up: Aligned,
     pub(crate) dlow: Aligned,
+    /// The gradient of a `B`, transposed.
+    pub(crate) db: Aligned,
     pub(crate) attention: Aligned,
 }
 
@@ -54,8 +58,8 @@ pub(crate) fn heads(shape: &Shape) -> HeadLayout {
 }
 
 /// Number of elements of each buffer, in the order of [`Arena`]'s fields.
-fn sizes(shape: &Shape, room: Room) -> [usize; 21] {
-    let Room { tokens: n, slots, inputs, lora, backward } = room;
+fn sizes(shape: &Shape, room: Room) -> [usize; 22] {
+    let Room { tokens: n, slots, inputs, lora, largest_b, backward } = room;
     let raw = usize::from(shape.qk_norm);
     let b = usize::from(backward);
     [
@@ -79,6 +83,7 @@ fn sizes(shape: &Shape, room: Room) -> [usize; 21] {
         b * n * shape.ffn,
         b * n * 2 * shape.ffn,
         b * n * lora,
+        b * largest_b,
         b * AttentionPlan::scratch(heads(shape), n),
     ]
 }
@@ -118,6 +123,7 @@ impl Arena {
             dact,
             dgate_up,
             dlow,
+            db,
             attention,
         ] = sizes(shape, room).map(touched);
         Self {
@@ -142,6 +148,7 @@ impl Arena {
             dact,
             dgate_up,
             dlow,
+            db,
             attention,
         }
     }
@@ -158,6 +165,7 @@ impl Arena {
             && have.slots >= wanted.slots
             && have.inputs >= wanted.inputs
             && have.lora >= wanted.lora
+            && have.largest_b >= wanted.largest_b
             && have.backward >= wanted.backward
     }
 }

@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::Shape;
-use super::adapter::{Adapter, Projection};
+use super::adapter::{Adapter, Part, Projection};
 use super::arena::{Arena, heads};
 use super::copies::Copies;
 use super::kernel::{AttentionPlan, Kernels, Mat, MatMut, NarrowWeights, Team};
@@ -138,11 +138,10 @@ impl<'a> Decoder<'a> {
         let x = &arena.x[from * cap * d..][..n * d];
         kernels.rms_norm(x, &weights.vector(&places.norm1), shape.norm_eps, h, &mut arena.inv1[at(n, 1)]);
         let qkv = &mut arena.qkv[at(n, width)];
-        self.product(qkv, width, h, d, &places.qkv, false);
+        self.project(layer, Projection::Qkv, qkv, None, h, &places.qkv, low);
         if let Some(bias) = &places.bias {
             kernels.add_bias(qkv, &weights.vector(bias));
         }
-        self.adapt(layer, Projection::Qkv, qkv, width, h, d, low);
         if let Some((q, k)) = &places.qk_norm {
             arena.raw[at(n, width)].copy_from_slice(qkv);
             let inv = &mut arena.inv_qk[at(n, shape.heads + shape.kv_heads)];
@@ -152,23 +151,20 @@ impl<'a> Decoder<'a> {
         let attended = &mut arena.attended[at(n, qw)];
         kernels.attention(layout, &batch.plan, qkv, attended, &mut arena.lse[at(n, shape.heads)]);
 
-        let mid = &mut arena.mid[at(m, d)];
+        let (mid, h) = (&mut arena.mid[at(m, d)], &mut h[..m * d]);
+        let mut x = x;
         if m < n {
             compact(attended, qw, &batch.read);
-            for (row, &token) in mid.chunks_exact_mut(d).zip(&batch.read) {
+            for (row, &token) in h.chunks_exact_mut(d).zip(&batch.read) {
                 row.copy_from_slice(&x[token * d..][..d]);
             }
-        } else {
-            mid.copy_from_slice(x);
+            x = h;
         }
-        let (attended, h) = (&attended[..m * qw], &mut h[..m * d]);
-        self.product(mid, d, attended, qw, &places.o, true);
-        self.adapt(layer, Projection::O, mid, d, attended, qw, low);
+        self.project(layer, Projection::O, mid, Some(x), &attended[..m * qw], &places.o, low);
 
         kernels.rms_norm(mid, &weights.vector(&places.norm2), shape.norm_eps, h, &mut arena.inv2[at(m, 1)]);
         let gate_up = &mut arena.gate_up[at(m, 2 * ffn)];
-        self.product(gate_up, 2 * ffn, h, d, &places.gate_up, false);
-        self.adapt(layer, Projection::GateUp, gate_up, 2 * ffn, h, d, low);
+        self.project(layer, Projection::GateUp, gate_up, None, h, &places.gate_up, low);
         if to.is_none() && self.adapter.is_none_or(|a| a.group(layer, Projection::Down).parts.is_empty()) {
             return;
         }
@@ -176,63 +172,102 @@ impl<'a> Decoder<'a> {
         kernels.swiglu(gate_up, ffn, act);
         let Some(to) = to else {
             // Only the low-rank activation of the last projection is missing; its output is not needed.
-            self.reduce(layer, Projection::Down, act, ffn, low);
+            self.reduce(layer, Projection::Down, act, low);
             return;
         };
         let out = &mut arena.x[to * cap * d..][..m * d];
-        out.copy_from_slice(mid);
-        self.product(out, d, act, ffn, &places.down, true);
-        self.adapt(layer, Projection::Down, out, d, act, ffn, low);
+        self.project(layer, Projection::Down, out, Some(mid), act, &places.down, low);
     }
 
-    /// `y (+)= x W^T`.
-    fn product(self, y: &mut [f32], out: usize, x: &[f32], input: usize, w: &Range<usize>, accumulate: bool) {
+    /// `y = onto + x W^T + scale (x A^T) B^T`, the last for each adapter of the projection.
+    fn project(
+        self,
+        layer: usize,
+        projection: Projection,
+        y: &mut [f32],
+        onto: Option<&[f32]>,
+        x: &[f32],
+        w: &Range<usize>,
+        low: &mut [f32],
+    ) {
+        self.reduce(layer, projection, x, low);
+        let (input, out) = self.widths(projection);
         let n = x.len() / input;
-        let w = match self.matrix(w) {
-            NarrowWeights::F32(w) => Mat::new(w, out, input),
-            NarrowWeights::Bf16(w) => Mat::bf16(w, out, input),
-            w @ NarrowWeights::Int8(_) => {
-                return Team::lead(|team| self.kernels.narrow(team, w, x, n, y, accumulate));
+        let narrow = self.matrix(w);
+        if let NarrowWeights::Int8(_) = narrow {
+            if let Some(onto) = onto {
+                y.copy_from_slice(onto);
             }
-        };
-        self.kernels.matmul(MatMut::new(y, n, out), Mat::new(x, n, input), w.t(), 1.0, accumulate);
+            Team::lead(|team| self.kernels.narrow(team, narrow, x, n, y, onto.is_some()));
+        }
+        for (columns, part) in self.stretches(layer, projection, out) {
+            let width = columns.len();
+            let low = part.map(|(adapter, b, column)| {
+                let b = Mat::new(&adapter.params[b.clone()], width, adapter.r);
+                (Mat::strided(&low[column..], n, adapter.r, adapter.width), b.t())
+            });
+            let c = MatMut::strided(&mut y[columns.start..], n, width, out);
+            let elements = columns.start * input..columns.end * input;
+            let w = match narrow {
+                NarrowWeights::F32(w) => Mat::new(&w[elements], width, input),
+                NarrowWeights::Bf16(w) => Mat::bf16(&w[elements], width, input),
+                NarrowWeights::Int8(_) => {
+                    if let Some((low, b)) = low {
+                        self.kernels.matmul(c, low, b, 1.0, true);
+                    }
+                    continue;
+                }
+            };
+            let onto = onto.map(|onto| &onto[columns.start..]);
+            self.kernels.matmul_onto(c, onto, Mat::new(x, n, input), w.t(), low);
+        }
     }
 
-    /// `low = x A^T` for all adapters of a projection.
-    fn reduce(self, layer: usize, projection: Projection, x: &[f32], input: usize, low: &mut [f32]) {
+    /// Columns that a projection reads and writes.
+    fn widths(self, projection: Projection) -> (usize, usize) {
+        let Shape { hidden, ffn, .. } = *self.shape;
+        match projection {
+            Projection::Qkv => (hidden, self.shape.qkv_width()),
+            Projection::O => (self.shape.q_width(), hidden),
+            Projection::GateUp => (hidden, 2 * ffn),
+            Projection::Down => (ffn, hidden),
+        }
+    }
+
+    /// The columns that a projection writes, cut where one of its adapters begins or ends: each with the adapter, the
+    /// place of its `B`, and its first column in the low-rank activations.
+    fn stretches(self, layer: usize, projection: Projection, out: usize) -> Vec<Stretch<'a>> {
+        let mut stretches = Vec::with_capacity(3);
+        let mut next = 0;
+        if let Some(adapter) = self.adapter {
+            let group = adapter.group(layer, projection);
+            for (i, Part { b, column, out }) in group.parts.iter().enumerate() {
+                if next < *column {
+                    stretches.push((next..*column, None));
+                }
+                next = column + out;
+                stretches.push((*column..next, Some((adapter, b, group.column + i * adapter.r))));
+            }
+        }
+        if next < out {
+            stretches.push((next..out, None));
+        }
+        stretches
+    }
+
+    /// `low = scale x A^T` for all adapters of a projection.
+    fn reduce(self, layer: usize, projection: Projection, x: &[f32], low: &mut [f32]) {
         let Some(adapter) = self.adapter else { return };
         let group = adapter.group(layer, projection);
         let rank = group.parts.len() * adapter.r;
         if rank == 0 {
             return;
         }
+        let input = self.widths(projection).0;
         let n = x.len() / input;
         let c = MatMut::strided(&mut low[group.column..], n, rank, adapter.width);
         let a = Mat::new(&adapter.params[group.a.clone()], rank, input);
-        self.kernels.matmul(c, Mat::new(x, n, input), a.t(), 1.0, false);
-    }
-
-    /// `y += scale (x A^T) B^T` for each adapter of a projection.
-    fn adapt(
-        self,
-        layer: usize,
-        projection: Projection,
-        y: &mut [f32],
-        out: usize,
-        x: &[f32],
-        input: usize,
-        low: &mut [f32],
-    ) {
-        let Some(adapter) = self.adapter else { return };
-        self.reduce(layer, projection, x, input, low);
-        let n = x.len() / input;
-        let group = adapter.group(layer, projection);
-        for (i, part) in group.parts.iter().enumerate() {
-            let a = Mat::strided(&low[group.column + i * adapter.r..], n, adapter.r, adapter.width);
-            let b = Mat::new(&adapter.params[part.b.clone()], part.out, adapter.r);
-            let c = MatMut::strided(&mut y[part.column..], n, part.out, out);
-            self.kernels.matmul(c, a, b.t(), adapter.scale, true);
-        }
+        self.kernels.matmul(c, Mat::new(x, n, input), a.t(), adapter.scale, false);
     }
 
     /// From the gradient of the last layer's output in `arena.dx`, a row for each token that is read, to the
@@ -279,23 +314,35 @@ impl<'a> Decoder<'a> {
         let (h, dh, dx) = (&mut arena.h[..m * d], &mut arena.dh[..m * d], &mut arena.dx[..m * d]);
         let gate_up = &arena.gate_up[at(m, 2 * ffn)];
         let (act, dact) = (&mut arena.act[..m * ffn], &mut arena.dact[..m * ffn]);
-        kernels.swiglu(gate_up, ffn, act);
-        self.product_backward(dact, dx, d, act, ffn, &places.down, grads);
-        self.adapt_backward(layer, Projection::Down, dact, dx, d, act, ffn, low, dlow, grads);
+        self.reduce_cotangent(layer, Projection::Down, dx, dlow);
+        self.pull(layer, Projection::Down, dact, dx, &places.down, dlow);
         let dgate_up = &mut arena.dgate_up[..m * 2 * ffn];
-        kernels.swiglu_backward(gate_up, ffn, dact, dgate_up);
+        kernels.swiglu_backward(gate_up, ffn, dact, dgate_up, act);
+        self.add_gradients(layer, Projection::Down, dx, act, &places.down, low, dlow, &mut arena.db, grads);
 
         let mid = &arena.mid[at(m, d)];
         let norm2 = weights.vector(&places.norm2);
         kernels.rms_norm_again(mid, &norm2, &arena.inv2[at(m, 1)], h);
-        self.product_backward(dh, dgate_up, 2 * ffn, h, d, &places.gate_up, grads);
-        self.adapt_backward(layer, Projection::GateUp, dh, dgate_up, 2 * ffn, h, d, low, dlow, grads);
+        self.reduce_cotangent(layer, Projection::GateUp, dgate_up, dlow);
+        self.pull(layer, Projection::GateUp, dh, dgate_up, &places.gate_up, dlow);
+        self.add_gradients(
+            layer,
+            Projection::GateUp,
+            dgate_up,
+            h,
+            &places.gate_up,
+            low,
+            dlow,
+            &mut arena.db,
+            grads,
+        );
         kernels.rms_norm_backward(mid, &norm2, &arena.inv2[at(m, 1)], dh, dx, grads.base(&places.norm2));
 
         let attended = &arena.attended[at(m, qw)];
         let dattended = &mut arena.dattended[..m * qw];
-        self.product_backward(dattended, dx, d, attended, qw, &places.o, grads);
-        self.adapt_backward(layer, Projection::O, dattended, dx, d, attended, qw, low, dlow, grads);
+        self.reduce_cotangent(layer, Projection::O, dx, dlow);
+        self.pull(layer, Projection::O, dattended, dx, &places.o, dlow);
+        self.add_gradients(layer, Projection::O, dx, attended, &places.o, low, dlow, &mut arena.db, grads);
 
         let (h, dh, dx) = (&mut arena.h[..n * d], &mut arena.dh[..n * d], &mut arena.dx[..n * d]);
         let (attended, dattended) = (&mut arena.attended[at(n, qw)], &mut arena.dattended[..n * qw]);
@@ -330,69 +377,101 @@ impl<'a> Decoder<'a> {
         let x = &arena.x[layer * cap * d..][..n * d];
         let norm1 = weights.vector(&places.norm1);
         kernels.rms_norm_again(x, &norm1, &arena.inv1[at(n, 1)], h);
-        self.product_backward(dh, dqkv, width, h, d, &places.qkv, grads);
-        self.adapt_backward(layer, Projection::Qkv, dh, dqkv, width, h, d, low, dlow, grads);
+        self.reduce_cotangent(layer, Projection::Qkv, dqkv, dlow);
+        self.add_gradients(layer, Projection::Qkv, dqkv, h, &places.qkv, low, dlow, &mut arena.db, grads);
+        if layer == 0 && !grads.full {
+            // Below the first layer nothing is trained.
+            return;
+        }
+        self.pull(layer, Projection::Qkv, dh, dqkv, &places.qkv, dlow);
         kernels.rms_norm_backward(x, &norm1, &arena.inv1[at(n, 1)], dh, dx, grads.base(&places.norm1));
     }
 
-    /// `dx = dy W` and, where the base is trained, `dW (+)= dy^T x`.
-    fn product_backward(
-        self,
-        dx: &mut [f32],
-        dy: &[f32],
-        out: usize,
-        x: &[f32],
-        input: usize,
-        w: &Range<usize>,
-        grads: &mut Gradients<'_>,
-    ) {
-        let n = x.len() / input;
-        let dy = Mat::new(dy, n, out);
-        let weights = self.weights.mat(w, input);
-        self.kernels.matmul(MatMut::new(dx, n, input), dy, weights, 1.0, false);
-        if grads.full {
-            let dw = MatMut::new(&mut grads.values[w.clone()], out, input);
-            self.kernels.matmul(dw, dy.t(), Mat::new(x, n, input), 1.0, grads.accumulate);
+    /// `du = scale dy B` for each adapter of a projection: the cotangent of `u = x A^T`.
+    fn reduce_cotangent(self, layer: usize, projection: Projection, dy: &[f32], dlow: &mut [f32]) {
+        let out = self.widths(projection).1;
+        let n = dy.len() / out;
+        for (columns, part) in self.stretches(layer, projection, out) {
+            let Some((adapter, b, column)) = part else { continue };
+            let du = MatMut::strided(&mut dlow[column..], n, adapter.r, adapter.width);
+            let dy = Mat::strided(&dy[columns.start..], n, columns.len(), out);
+            let b = Mat::new(&adapter.params[b.clone()], columns.len(), adapter.r);
+            self.kernels.matmul(du, dy, b, adapter.scale, false);
         }
     }
 
-    /// With `u = x A^T`: `du = scale dy B`, `dB (+)= scale dy^T u`, `dA (+)= du^T x`, `dx += du A`.
-    fn adapt_backward(
+    /// `dx = dy W + du A`.
+    fn pull(
         self,
         layer: usize,
         projection: Projection,
         dx: &mut [f32],
         dy: &[f32],
-        out: usize,
+        w: &Range<usize>,
+        dlow: &[f32],
+    ) {
+        let (input, out) = self.widths(projection);
+        let n = dy.len() / out;
+        let low = self.adapter.and_then(|adapter| {
+            let group = adapter.group(layer, projection);
+            let rank = group.parts.len() * adapter.r;
+            let du = (rank > 0).then(|| Mat::strided(&dlow[group.column..], n, rank, adapter.width))?;
+            Some((du, Mat::new(&adapter.params[group.a.clone()], rank, input)))
+        });
+        let (dx, dy) = (MatMut::new(dx, n, input), Mat::new(dy, n, out));
+        self.kernels.matmul_onto(dx, None, dy, self.weights.mat(w, input), low);
+    }
+
+    /// Where the base is trained `dW (+)= dy^T x`; with an adapter `dB (+)= dy^T (scale u)` and `dA (+)= du^T x`.
+    fn add_gradients(
+        self,
+        layer: usize,
+        projection: Projection,
+        dy: &[f32],
         x: &[f32],
-        input: usize,
+        w: &Range<usize>,
         low: &[f32],
-        dlow: &mut [f32],
+        dlow: &[f32],
+        scratch: &mut [f32],
         grads: &mut Gradients<'_>,
     ) {
+        let (input, out) = self.widths(projection);
+        let n = x.len() / input;
+        let (kernels, x) = (self.kernels, Mat::new(x, n, input));
+        if grads.full {
+            let dw = MatMut::new(&mut grads.values[w.clone()], out, input);
+            kernels.matmul(dw, Mat::new(dy, n, out).t(), x, 1.0, grads.accumulate);
+        }
+        for (columns, part) in self.stretches(layer, projection, out) {
+            let Some((adapter, b, column)) = part else { continue };
+            let dy = Mat::strided(&dy[columns.start..], n, columns.len(), out);
+            let u = Mat::strided(&low[column..], n, adapter.r, adapter.width);
+            // Transposed, so that `dy` is read where it lies.
+            let transposed = &mut scratch[..b.len()];
+            kernels.matmul(MatMut::new(transposed, adapter.r, columns.len()), u.t(), dy, 1.0, false);
+            add_transposed(transposed, columns.len(), &mut grads.values[b.clone()], grads.accumulate);
+        }
         let Some(adapter) = self.adapter else { return };
         let group = adapter.group(layer, projection);
         let rank = group.parts.len() * adapter.r;
-        if rank == 0 {
-            return;
+        if rank > 0 {
+            let du = Mat::strided(&dlow[group.column..], n, rank, adapter.width);
+            let da = MatMut::new(&mut grads.values[group.a.clone()], rank, input);
+            kernels.matmul(da, du.t(), x, 1.0, grads.accumulate);
         }
-        let n = x.len() / input;
-        let kernels = self.kernels;
-        for (i, part) in group.parts.iter().enumerate() {
-            let column = group.column + i * adapter.r;
-            let dy = Mat::strided(&dy[part.column..], n, part.out, out);
-            let b = Mat::new(&adapter.params[part.b.clone()], part.out, adapter.r);
-            let du = MatMut::strided(&mut dlow[column..], n, adapter.r, adapter.width);
-            kernels.matmul(du, dy, b, adapter.scale, false);
-            let u = Mat::strided(&low[column..], n, adapter.r, adapter.width);
-            let db = MatMut::new(&mut grads.values[part.b.clone()], part.out, adapter.r);
-            kernels.matmul(db, dy.t(), u, adapter.scale, grads.accumulate);
+    }
+}
+
+/// Columns of a projection, and what [`Decoder::stretches`] says of their adapter.
+type Stretch<'a> = (Range<usize>, Option<(&'a Adapter, &'a Range<usize>, usize)>);
+
+/// `to [columns, rows] (+)= from^T`, with `from [rows, columns]`.
+fn add_transposed(from: &[f32], columns: usize, to: &mut [f32], accumulate: bool) {
+    let rows = from.len() / columns;
+    for (j, to) in to.chunks_exact_mut(rows).enumerate() {
+        for (to, &v) in to.iter_mut().zip(from[j..].iter().step_by(columns)) {
+            *to = if accumulate { *to + v } else { v };
         }
-        let du = Mat::strided(&dlow[group.column..], n, rank, adapter.width);
-        let da = MatMut::new(&mut grads.values[group.a.clone()], rank, input);
-        kernels.matmul(da, du.t(), Mat::new(x, n, input), 1.0, grads.accumulate);
-        let a = Mat::new(&adapter.params[group.a.clone()], rank, input);
-        kernels.matmul(MatMut::new(dx, n, input), du, a, 1.0, true);
     }
 }
 

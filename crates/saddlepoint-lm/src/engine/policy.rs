@@ -572,7 +572,10 @@ fn room(shape: &Shape, setup: &Setup, keep: bool) -> Room {
         (true, true) => (1, shape.layers + 1),
         (true, false) => (shape.layers, shape.layers + 1),
     };
-    Room { tokens: setup.max_tokens, slots, inputs, lora, backward: keep }
+    let largest_b = setup.lora.as_ref().map_or(0, |lora| {
+        lora.r * lora.target_modules.iter().map(|target| target.dims(shape).0).max().unwrap_or(0)
+    });
+    Room { tokens: setup.max_tokens, slots, inputs, lora, largest_b, backward: keep }
 }
 
 pub(crate) fn prepare<'a>(forest: &'a Forest, shape: &Shape, rope: &mut RopeTable) -> Prepared<'a> {

@@ -30,7 +30,8 @@ pub(super) const REPRODUCTION: Reproduction = Reproduction {
                  times the divergence) then trains SFT1 on a gold reward, a third of the sum of the two digits, held by the exact \
                  divergence to SFT1, to the soup (the mean of the weights of both) or to SFT2, with three values of beta; with \
                  the middle one the soup also has other shares, and the policy also starts at the soup. Rewards, entropies and \
-                 divergences are exact sums over all completions of held-out prompts.",
+                 divergences are exact sums over all completions of held-out prompts. After a first run, in which 3 of 11 claims held, the \
+                 learning rate was raised from 1e-3 to 3e-3, demonstrations fell from 512 to 256 and steps from 150 to 100.",
     seeds: 5,
     run,
 };

@@ -24,7 +24,8 @@ pub(super) const REPRODUCTION: Reproduction = Reproduction {
     experiment: "Random quadratics of 20 and 20 variables: in a ball and a box, in the whole space, and with a lower level whose minimisers are a \
                  subspace. Their exact solutions and hyper-gradients come from implicit differentiation, or from minimising over all of those pairs. Then \
                  gradients with noise, and the weights of a support vector machine's examples on the data of the paper on LV-HBA, where these \
-                 are at hand (`opt/bilevel` in `$SADDLE_DATA`). The paper has no experiments; its claims are orders.",
+                 are at hand (`opt/bilevel` in `$SADDLE_DATA`). The paper has no experiments; its claims are orders. Ball and box of the \
+                 first were changed after a trial.",
     seeds: 20,
     run,
 };

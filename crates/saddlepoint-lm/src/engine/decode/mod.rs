@@ -176,7 +176,7 @@ impl<'a> Generator<'a> {
     ) -> u64 {
         let tokens = longest.max(PREFILL.min(longest * prompts));
         let lora = lora.map_or(0, |lora| lora.r * lora.target_modules.len());
-        Arena::bytes(shape, Room { tokens, slots: 1, inputs: 2, lora, backward: false })
+        Arena::bytes(shape, Room { tokens, slots: 1, inputs: 2, lora, largest_b: 0, backward: false })
     }
 
     /// Bytes that the keys and values of this many tokens of a prompt or a sample take.

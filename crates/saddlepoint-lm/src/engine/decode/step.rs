@@ -45,7 +45,7 @@ impl<'a> Step<'a> {
         let mut batch = prepare(&forest, self.decoder.shape, &mut self.rope);
         batch.read = tokens.iter().map(|tokens| tokens.end - 1).collect();
         let lora = adapter.map_or(0, |a| a.width);
-        let room = Room { tokens: forest.len(), slots: 1, inputs: 2, lora, backward: false };
+        let room = Room { tokens: forest.len(), slots: 1, inputs: 2, lora, largest_b: 0, backward: false };
         if !self.arena.as_ref().is_some_and(|arena| arena.fits(room)) {
             self.arena = Some(Arena::new(shape, room));
         }

@@ -16,6 +16,17 @@ impl Kernels for Cpu {
         matmul::matmul(c, a, b, scale, accumulate, Threads::All);
     }
 
+    fn matmul_onto(
+        &self,
+        c: MatMut<'_>,
+        onto: Option<&[f32]>,
+        a: Mat<'_>,
+        b: Mat<'_>,
+        more: Option<(Mat<'_>, Mat<'_>)>,
+    ) {
+        matmul::matmul_onto(c, onto, a, b, more);
+    }
+
     fn rms_norm(&self, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32], inv: &mut [f32]) {
         norm::rms_norm(x, weight, eps, out, inv);
     }
@@ -94,8 +105,15 @@ impl Kernels for Cpu {
         swiglu::swiglu(gate_up, ffn, out);
     }
 
-    fn swiglu_backward(&self, gate_up: &[f32], ffn: usize, dout: &[f32], dgate_up: &mut [f32]) {
-        swiglu::swiglu_backward(gate_up, ffn, dout, dgate_up);
+    fn swiglu_backward(
+        &self,
+        gate_up: &[f32],
+        ffn: usize,
+        dout: &[f32],
+        dgate_up: &mut [f32],
+        out: &mut [f32],
+    ) {
+        swiglu::swiglu_backward(gate_up, ffn, dout, dgate_up, out);
     }
 
     fn softmax_accumulate(&self, chunk: Vocabulary<'_>, reference: Option<&[f32]>, rows: &mut [RowState]) {

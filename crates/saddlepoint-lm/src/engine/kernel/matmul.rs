@@ -1,7 +1,4 @@
 //! Matrix products: strided views, and how a product is divided among threads.
-
-use std::ops::Range;
-
 use half::bf16;
 use rayon::prelude::*;
 
@@ -108,23 +105,51 @@ const SHALLOW: usize = 64;
 /// columns nor the number of threads change a bit of it.
 #[allow(clippy::needless_pass_by_value, reason = "a view is made for one product")]
 pub(crate) fn matmul(c: MatMut<'_>, a: Mat<'_>, b: Mat<'_>, scale: f32, accumulate: bool, threads: Threads) {
-    assert_eq!((c.rows, c.columns, a.columns), (a.rows, b.columns, b.rows), "shapes of a matrix product");
-    let (m, n) = (c.rows, c.columns);
-    let target = Target { data: c.data.as_mut_ptr(), row_stride: c.row_stride };
-    let part = |rows: Range<usize>, columns: Range<usize>| {
-        Product { c: target, a, b, rows, columns, scale, accumulate }.run();
-    };
+    let data = c.data.as_mut_ptr();
+    let onto = accumulate.then_some(data.cast_const());
+    let c_view = Target { data, onto, row_stride: c.row_stride };
+    let (rows, columns) = (0..c.rows, 0..c.columns);
+    divided(Product { c: c_view, a, b, more: None, rows, columns, scale }, threads);
+}
+
+/// `c = onto + a b + a' b'`, with zeros for what is not given, in one pass over `c`. `onto` lies as `c`; the rows of `a'` are
+/// in order.
+///
+/// The sums are those of [`matmul`], with `a' b'` after the last `k`.
+#[allow(clippy::needless_pass_by_value, reason = "a view is made for one product")]
+pub(crate) fn matmul_onto(
+    c: MatMut<'_>,
+    onto: Option<&[f32]>,
+    a: Mat<'_>,
+    b: Mat<'_>,
+    more: Option<(Mat<'_>, Mat<'_>)>,
+) {
+    if let Some(onto) = onto {
+        check(onto.len(), c.rows, c.columns, c.row_stride);
+    }
+    let onto = onto.map(<[f32]>::as_ptr);
+    let c_view = Target { data: c.data.as_mut_ptr(), onto, row_stride: c.row_stride };
+    let (rows, columns) = (0..c.rows, 0..c.columns);
+    divided(Product { c: c_view, a, b, more, rows, columns, scale: 1.0 }, Threads::All);
+}
+
+/// A whole product, done by all threads if it is worth them.
+fn divided(whole: Product<'_>, threads: Threads) {
+    let (m, n, depth) = (whole.rows.end, whole.columns.end, whole.a.columns);
+    for (a, b) in [(whole.a, whole.b)].into_iter().chain(whole.more) {
+        assert_eq!((m, n, a.columns), (a.rows, b.columns, b.rows), "shapes of a matrix product");
+    }
     if m == 0 || n == 0 {
         return;
     }
-    if threads == Threads::One || m * n * b.rows < SMALL {
-        return part(0..m, 0..n);
+    if threads == Threads::One || m * n * depth < SMALL {
+        return whole.run();
     }
-    let (rows, columns) = parts(m, n, b.rows, rayon::current_num_threads());
+    let (rows, columns) = parts(m, n, depth, rayon::current_num_threads());
     let across = n.div_ceil(columns);
     (0..m.div_ceil(rows) * across).into_par_iter().with_max_len(1).for_each(|index| {
         let (i, j) = (index / across * rows, index % across * columns);
-        part(i..m.min(i + rows), j..n.min(j + columns));
+        Product { rows: i..m.min(i + rows), columns: j..n.min(j + columns), ..whole.clone() }.run();
     });
 }
 
@@ -224,6 +249,31 @@ mod tests {
                 let some = rows(m);
                 assert!(some.iter().zip(&all).all(|(x, y)| x.to_bits() == y.to_bits()), "{m} rows, {n}x{k}");
             }
+        }
+    }
+
+    #[test]
+    fn two_products_and_what_they_are_added_to_are_one_sum() {
+        for (m, n, k, low) in
+            [(1, 1, 1, 1), (3, 5, 7, 2), (70, 49, 33, 16), (100, 48, 800, 16), (9, 96, 0, 4)]
+        {
+            let (a, b) = (filled(m * k, 1), filled(n * k, 2));
+            let (u, v) = (filled(m * (low + 3), 3), filled(n * low, 4));
+            let onto = filled(m * n, 5);
+            let (a, b) = (Mat::new(&a, m, k), Mat::new(&b, n, k).t());
+            let more = (Mat::strided(&u, m, low, low + 3), Mat::new(&v, n, low).t());
+            let mut apart = onto.clone();
+            matmul(MatMut::new(&mut apart, m, n), a, b, 1.0, true, Threads::All);
+            matmul(MatMut::new(&mut apart, m, n), more.0, more.1, 1.0, true, Threads::All);
+            let mut whole = vec![9.0; m * n];
+            matmul_onto(MatMut::new(&mut whole, m, n), Some(&onto), a, b, Some(more));
+            for (x, y) in whole.iter().zip(&apart) {
+                assert!((x - y).abs() < 1e-4, "{m}x{n}x{k}+{low}: {x} {y}");
+            }
+            // A sum of nothing else is the product itself.
+            matmul_onto(MatMut::new(&mut whole, m, n), None, a, b, None);
+            matmul(MatMut::new(&mut apart, m, n), a, b, 1.0, false, Threads::All);
+            assert!(whole.iter().zip(&apart).all(|(x, y)| x.to_bits() == y.to_bits()), "{m}x{n}x{k}");
         }
     }
 

@@ -40,6 +40,16 @@ pub trait Kernels: Debug + Send + Sync {
     /// `c = scale a b`, or `c += scale a b` with `accumulate`.
     fn matmul(&self, c: MatMut<'_>, a: Mat<'_>, b: Mat<'_>, scale: f32, accumulate: bool);
 
+    /// `c = onto + a b + a' b'`, with zeros for what is not given. `onto` lies as `c`; the rows of `a'` are in order.
+    fn matmul_onto(
+        &self,
+        c: MatMut<'_>,
+        onto: Option<&[f32]>,
+        a: Mat<'_>,
+        b: Mat<'_>,
+        more: Option<(Mat<'_>, Mat<'_>)>,
+    );
+
     /// `out[i, :] = x[i, :] inv[i] weight` with `inv[i] = 1 / sqrt(mean(x[i, :]^2) + eps)`; keeps `inv`.
     fn rms_norm(&self, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32], inv: &mut [f32]);
 
@@ -109,8 +119,15 @@ pub trait Kernels: Debug + Send + Sync {
     /// `out = silu(gate) up` with `gate_up [N, 2 ffn]`.
     fn swiglu(&self, gate_up: &[f32], ffn: usize, out: &mut [f32]);
 
-    /// Overwrites `dgate_up` given `dout [N, ffn]`.
-    fn swiglu_backward(&self, gate_up: &[f32], ffn: usize, dout: &[f32], dgate_up: &mut [f32]);
+    /// Overwrites `dgate_up` given `dout [N, ffn]`, and `out` with the result of [`Kernels::swiglu`] once more.
+    fn swiglu_backward(
+        &self,
+        gate_up: &[f32],
+        ffn: usize,
+        dout: &[f32],
+        dgate_up: &mut [f32],
+        out: &mut [f32],
+    );
 
     /// Folds one vocabulary chunk of logits (and reference logits) into the running state of each row.
     fn softmax_accumulate(&self, chunk: Vocabulary<'_>, reference: Option<&[f32]>, rows: &mut [RowState]);

@@ -26,7 +26,8 @@ pub(super) const REPRODUCTION: Reproduction = Reproduction {
                  of SST-2 are at hand (`lm/sst2/train.tsv` and `dev.tsv` in `$SADDLE_DATA`): a decoder trained on the sentences \
                  continues their first four words, a classifier trained on their labels says which of two continuations is \
                  more positive, and DPO, TDPO1 and TDPO2 learn from such pairs. Reward and divergence are those of samples after \
-                 held-out beginnings, K that of held-out pairs.",
+                 held-out beginnings, K that of held-out pairs. The learning rate of the reviews was raised from 2e-4 to 1e-3 after a \
+                 first run, in which no method had learned.",
     seeds: 5,
     run,
 };

@@ -1,4 +1,4 @@
-//! `c = scale a b` by blocks.
+//! `c = onto + scale (a b + a' b')` by blocks.
 //!
 //! ```text
 //! for each piece of the depth (at most DEPTH)              c passes once for each piece
@@ -7,6 +7,8 @@
 //!       for each tile of rows                              its part of a stays in the first-level cache
 //!         for each panel                                   one tile; the first group packs it, and asks for the next
 //! ```
+//! The second product belongs to the last piece of the depth: its rows of `b'` are packed behind those of `b`.
+//!
 //! How the work is cut into threads, blocks and tiles has no part in the sums: each element is summed over
 //! ascending `k`, piece by piece, and the pieces depend on the depth alone.
 
@@ -20,7 +22,7 @@ use half::bf16;
 use pulp::{Simd, WithSimd};
 
 use self::pack::Part;
-use self::tile::{Ahead, LARGEST, Left, Out, Right};
+use self::tile::{Ahead, LARGEST, Left, Out, Right, Term};
 use super::matmul::{Mat, Values};
 use crate::engine::aligned::Aligned;
 
@@ -40,10 +42,12 @@ const TILE: usize = LARGEST.0 * LARGEST.1 * LINE;
 /// Bytes of the packed operands of one thread.
 pub(crate) const PACKED_BYTES: usize = (BLOCK + GROUP * DEPTH + 2 * LINE) * size_of::<f32>();
 
-/// A matrix that is written, of which threads write different parts.
+/// A matrix that is written, of which threads write different parts, and what the product is added to: elsewhere or
+/// there, with rows as far apart.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Target {
     pub(super) data: *mut f32,
+    pub(super) onto: Option<*const f32>,
     pub(super) row_stride: usize,
 }
 
@@ -60,10 +64,11 @@ pub(super) struct Product<'a> {
     pub(super) c: Target,
     pub(super) a: Mat<'a>,
     pub(super) b: Mat<'a>,
+    /// `a'`, whose rows are in order, and `b'`.
+    pub(super) more: Option<(Mat<'a>, Mat<'a>)>,
     pub(super) rows: Range<usize>,
     pub(super) columns: Range<usize>,
     pub(super) scale: f32,
-    pub(super) accumulate: bool,
 }
 
 /// Memory for packed operands.
@@ -92,13 +97,15 @@ struct Run<'a, 'p> {
 
 /// One block: rows and columns of `c`, and a piece of the depth.
 #[derive(Debug, Clone)]
-struct Block {
+struct Block<'a> {
     /// Columns of a panel.
     width: usize,
     rows: Range<usize>,
     columns: Range<usize>,
     k: Range<usize>,
-    accumulate: bool,
+    /// The second product, with the last piece.
+    more: Option<(Mat<'a>, Mat<'a>)>,
+    onto: Option<*const f32>,
 }
 
 impl WithSimd for Run<'_, '_> {
@@ -107,12 +114,13 @@ impl WithSimd for Run<'_, '_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Run { product, packed } = self;
-        let Product { b, rows, columns, accumulate, .. } = product.clone();
+        let Product { c, b, more, rows, columns, .. } = product.clone();
         let width = panel(tile::shape::<S>().1, columns.len().div_ceil(S::F32_LANES)) * S::F32_LANES;
         let depth = b.rows;
         let deep = depth.div_ceil(depth.div_ceil(DEPTH).max(1)).max(1);
         let panels = columns.len().div_ceil(width);
-        let blocks = panels.div_ceil((BLOCK / (deep * width)).max(1));
+        let packed_rows = deep + more.map_or(0, |(_, b)| b.rows);
+        let blocks = panels.div_ceil((BLOCK / (packed_rows * width)).max(1));
         let across = panels.div_ceil(blocks) * width;
         // A product of no depth is one empty piece.
         for k in (0..depth.max(1)).step_by(deep) {
@@ -122,7 +130,8 @@ impl WithSimd for Run<'_, '_> {
                     rows: rows.clone(),
                     columns: j..columns.end.min(j + across),
                     k: k..depth.min(k + deep),
-                    accumulate: accumulate || k > 0,
+                    more: more.filter(|_| k + deep >= depth),
+                    onto: if k > 0 { Some(c.data.cast_const()) } else { c.onto },
                 };
                 product.block(simd, &block, packed);
             }
@@ -137,15 +146,18 @@ fn panel(most: usize, vectors: usize) -> usize {
 
 impl Product<'_> {
     #[inline(always)]
-    fn block<S: Simd>(&self, simd: S, block: &Block, packed: &mut Packed) {
+    fn block<S: Simd>(&self, simd: S, block: &Block<'_>, packed: &mut Packed) {
         let Self { a, b, .. } = self;
         let tall = tile::shape::<S>().0;
         let (width, deep) = (block.width, block.k.len());
         let n = block.columns.len();
-        let b_there = b.in_order().filter(|_| block.rows.len() <= FEW);
+        let b_there = b.in_order().filter(|_| block.rows.len() <= FEW && block.more.is_none());
         // Panels are read where they lie only if they have all their columns.
         let there = if b_there.is_some() { n / width * width } else { 0 };
-        let right = packed.right.room(deep * n.next_multiple_of(width));
+        let more = block.more.map(|(a, b)| (a, a.in_order().expect("rows in order"), b));
+        let extra = more.map_or(0, |(.., b)| b.rows);
+        let packed_rows = deep + extra;
+        let right = packed.right.room(packed_rows * n.next_multiple_of(width));
         let a_there = a.in_order();
         let packed_left = packed.left.room(GROUP * deep);
         let panels = n.div_ceil(width);
@@ -166,8 +178,12 @@ impl Product<'_> {
                 let columns = width.min(n - p);
                 let vectors = columns.next_multiple_of(S::F32_LANES);
                 if first && tile == 0 && p >= there {
-                    let right = &mut right[p * deep..][..vectors * deep];
+                    let right = &mut right[p * packed_rows..][..vectors * packed_rows];
+                    let (right, beyond) = right.split_at_mut(vectors * deep);
                     pack_panel(*b, block.k.clone(), j..j + columns, vectors, right);
+                    if let Some((.., b)) = more {
+                        pack_panel(b, 0..extra, j..j + columns, vectors, beyond);
+                    }
                 }
                 let left = match a_there {
                     Some(a_there) => Left {
@@ -182,15 +198,21 @@ impl Product<'_> {
                         data: b_there.as_ptr().wrapping_add(block.k.start * b.row_stride + j),
                         row: b.row_stride,
                     },
-                    _ => Right { data: right[p * deep..].as_ptr(), row: vectors },
+                    _ => Right { data: right[p * packed_rows..].as_ptr(), row: vectors },
                 };
+                let second = more.map_or(Left { data: left.data, row: 0, column: 0 }, |(a, data, _)| Left {
+                    data: data.as_ptr().wrapping_add(i * a.row_stride),
+                    row: a.row_stride,
+                    column: 1,
+                });
+                let terms = [(left, deep), (second, extra)];
                 let ahead = if first && p >= there && j + columns < self.columns.end {
                     ahead(*b, block.k.start, j + columns, tile)
                 } else {
                     Ahead { data: place.data.cast(), row: 0, whole: 0, column: 0 }
                 };
                 let rows = tall.min(group.end - i);
-                self.place(simd, rows, columns, deep, left, place, (i, j), block.accumulate, ahead);
+                self.place(simd, rows, columns, terms, place, (i, j), block.onto, ahead);
             }
         }
     }
@@ -203,34 +225,36 @@ impl Product<'_> {
         simd: S,
         rows: usize,
         columns: usize,
-        deep: usize,
-        left: Left,
+        terms: [Term; 2],
         right: Right,
         (i, j): (usize, usize),
-        accumulate: bool,
+        onto: Option<*const f32>,
         ahead: Ahead,
     ) {
         let (scale, row) = (self.scale, self.c.row_stride);
         let data = self.c.data.wrapping_add(i * row + j);
+        let onto = onto.map(|onto| onto.wrapping_add(i * row + j));
         let vectors = columns.div_ceil(S::F32_LANES);
-        let out = Out { data, row, scale, accumulate };
+        let out = Out { data, onto, row, scale };
         if columns == vectors * S::F32_LANES {
             // SAFETY: `Mat` and `MatMut` bound every index of their views, packed operands are as large as the block,
             // and nothing else accesses this part of `c`.
-            unsafe { tile::tiles(simd, rows, vectors, deep, left, right, out, ahead) };
+            unsafe { tile::tiles(simd, rows, vectors, terms, right, out, ahead) };
             return;
         }
         // The last vector goes beyond the columns: by way of a tile that has room for it.
         let mut spare = [0.0f32; TILE];
         let row = vectors * S::F32_LANES;
         for (i, spare) in spare.chunks_exact_mut(row).take(rows).enumerate() {
-            // SAFETY: row `i` of this part of `c`, which is exclusively ours.
-            let there = unsafe { std::slice::from_raw_parts_mut(data.wrapping_add(i * out.row), columns) };
+            let Some(onto) = onto else { break };
+            // SAFETY: row `i` of this part of what is added to, which nobody else writes.
+            let there = unsafe { std::slice::from_raw_parts(onto.wrapping_add(i * out.row), columns) };
             spare[..columns].copy_from_slice(there);
         }
-        let beside = Out { data: spare.as_mut_ptr(), row, ..out };
+        let beside_onto = onto.map(|_| spare.as_ptr());
+        let beside = Out { data: spare.as_mut_ptr(), onto: beside_onto, row, ..out };
         // SAFETY: as above; `spare` has room for the largest tile.
-        unsafe { tile::tiles(simd, rows, vectors, deep, left, right, beside, ahead) };
+        unsafe { tile::tiles(simd, rows, vectors, terms, right, beside, ahead) };
         for (i, spare) in spare.chunks_exact(row).take(rows).enumerate() {
             // SAFETY: as above.
             let there = unsafe { std::slice::from_raw_parts_mut(data.wrapping_add(i * out.row), columns) };
@@ -282,8 +306,9 @@ mod tests {
     fn product(run: impl Fn(Run<'_, '_>), a: Mat<'_>, b: Mat<'_>, c: &[f32]) -> Vec<f32> {
         let mut c = c.to_vec();
         let (rows, columns) = (0..a.rows, 0..b.columns);
-        let target = Target { data: c.as_mut_ptr(), row_stride: b.columns };
-        let product = Product { c: target, a, b, rows, columns, scale: 0.5, accumulate: true };
+        let data = c.as_mut_ptr();
+        let target = Target { data, onto: Some(data.cast_const()), row_stride: b.columns };
+        let product = Product { c: target, a, b, more: None, rows, columns, scale: 0.5 };
         run(Run { product, packed: &mut Packed::default() });
         c
     }

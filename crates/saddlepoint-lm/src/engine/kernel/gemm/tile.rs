@@ -28,13 +28,13 @@ pub(super) struct Right {
     pub(super) row: usize,
 }
 
-/// Where the tile goes: row `i` begins at `data + i row`.
+/// Where the tile goes: row `i` begins at `data + i row`. What the sums are added to lies alike from `onto` on.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Out {
     pub(super) data: *mut f32,
+    pub(super) onto: Option<*const f32>,
     pub(super) row: usize,
     pub(super) scale: f32,
-    pub(super) accumulate: bool,
 }
 
 /// What will be packed next, asked for while a tile is computed: a line in each step of the depth. At step `k` that is
@@ -54,21 +54,24 @@ impl Ahead {
     }
 }
 
-/// `rows` rows of at most as many whole vectors as [`shape`] says: `out = scale left right`, or `out += scale left right`.
+/// A left operand and how many of its columns there are.
+pub(super) type Term = (Left, usize);
+
+/// `rows` rows of at most as many whole vectors as [`shape`] says: `out = onto + scale sum_t left_t right_t`. The rows of
+/// `right` that belong to the second term follow those of the first.
 ///
 /// Every element is one chain of multiply-adds over ascending `k`, whatever tile it lies in.
 ///
 /// # Safety
-/// For all `i < rows`, `k < depth` and `j < vectors S::F32_LANES` the three places above must lie in memory that may
-/// be read (`left`, `right`) or is exclusively the caller's (`out`).
+/// For all `i < rows`, `k < depth` and `j < vectors S::F32_LANES` the places above must lie in memory that may
+/// be read (`left`, `right`, `onto`) or is exclusively the caller's (`out`).
 #[allow(unsafe_code, reason = "bounds checks in the innermost loop cost a fifth of the time")]
 #[inline(always)]
 pub(super) unsafe fn tiles<S: Simd>(
     simd: S,
     rows: usize,
     vectors: usize,
-    depth: usize,
-    mut left: Left,
+    mut terms: [Term; 2],
     right: Right,
     mut out: Out,
     ahead: Ahead,
@@ -78,24 +81,27 @@ pub(super) unsafe fn tiles<S: Simd>(
         // SAFETY: the caller's promise, for a part of the rows.
         let done = unsafe {
             match (rest, vectors) {
-                (8.., 3) => tile::<S, 8, 3>(simd, depth, left, right, out, ahead),
-                (4.., 3) => tile::<S, 4, 3>(simd, depth, left, right, out, ahead),
-                (2.., 3) => tile::<S, 2, 3>(simd, depth, left, right, out, ahead),
-                (_, 3) => tile::<S, 1, 3>(simd, depth, left, right, out, ahead),
-                (8.., 2) => tile::<S, 8, 2>(simd, depth, left, right, out, ahead),
-                (6.., 2) => tile::<S, 6, 2>(simd, depth, left, right, out, ahead),
-                (4.., 2) => tile::<S, 4, 2>(simd, depth, left, right, out, ahead),
-                (2.., 2) => tile::<S, 2, 2>(simd, depth, left, right, out, ahead),
-                (_, 2) => tile::<S, 1, 2>(simd, depth, left, right, out, ahead),
-                (8.., _) => tile::<S, 8, 1>(simd, depth, left, right, out, ahead),
-                (6.., _) => tile::<S, 6, 1>(simd, depth, left, right, out, ahead),
-                (4.., _) => tile::<S, 4, 1>(simd, depth, left, right, out, ahead),
-                (2.., _) => tile::<S, 2, 1>(simd, depth, left, right, out, ahead),
-                _ => tile::<S, 1, 1>(simd, depth, left, right, out, ahead),
+                (8.., 3) => tile::<S, 8, 3>(simd, terms, right, out, ahead),
+                (4.., 3) => tile::<S, 4, 3>(simd, terms, right, out, ahead),
+                (2.., 3) => tile::<S, 2, 3>(simd, terms, right, out, ahead),
+                (_, 3) => tile::<S, 1, 3>(simd, terms, right, out, ahead),
+                (8.., 2) => tile::<S, 8, 2>(simd, terms, right, out, ahead),
+                (6.., 2) => tile::<S, 6, 2>(simd, terms, right, out, ahead),
+                (4.., 2) => tile::<S, 4, 2>(simd, terms, right, out, ahead),
+                (2.., 2) => tile::<S, 2, 2>(simd, terms, right, out, ahead),
+                (_, 2) => tile::<S, 1, 2>(simd, terms, right, out, ahead),
+                (8.., _) => tile::<S, 8, 1>(simd, terms, right, out, ahead),
+                (6.., _) => tile::<S, 6, 1>(simd, terms, right, out, ahead),
+                (4.., _) => tile::<S, 4, 1>(simd, terms, right, out, ahead),
+                (2.., _) => tile::<S, 2, 1>(simd, terms, right, out, ahead),
+                _ => tile::<S, 1, 1>(simd, terms, right, out, ahead),
             }
         };
-        left.data = left.data.wrapping_add(done * left.row);
+        for (left, _) in &mut terms {
+            left.data = left.data.wrapping_add(done * left.row);
+        }
         out.data = out.data.wrapping_add(done * out.row);
+        out.onto = out.onto.map(|onto| onto.wrapping_add(done * out.row));
         rest -= done;
     }
 }
@@ -108,22 +114,56 @@ pub(super) unsafe fn tiles<S: Simd>(
 #[inline(always)]
 unsafe fn tile<S: Simd, const R: usize, const V: usize>(
     simd: S,
-    depth: usize,
-    left: Left,
+    [first, second]: [Term; 2],
     right: Right,
     out: Out,
     ahead: Ahead,
 ) -> usize {
-    let at = |i: usize, v: usize| out.data.wrapping_add(i * out.row + v * S::F32_LANES);
+    let at = |i: usize, v: usize| i * out.row + v * S::F32_LANES;
     for i in 0..R {
         for v in 0..V {
-            prefetch(at(i, v));
+            prefetch(out.data.wrapping_add(at(i, v)));
         }
     }
     let mut sums = [[simd.splat_f32s(0.0); V]; R];
+    // SAFETY: the caller's promise.
+    unsafe { add(simd, first, right, &mut sums, |k| ahead.ask(k)) };
+    let beyond = Right { data: right.data.wrapping_add(first.1 * right.row), ..right };
+    // SAFETY: as above.
+    unsafe { add(simd, second, beyond, &mut sums, |_| ()) };
+    let scale = simd.splat_f32s(out.scale);
+    for i in 0..R {
+        for v in 0..V {
+            let sum = match out.onto {
+                // SAFETY: a whole vector of row `i` of what the caller adds to.
+                Some(onto) => simd.mul_add_e_f32s(scale, sums[i][v], unsafe {
+                    onto.wrapping_add(at(i, v)).cast::<S::f32s>().read_unaligned()
+                }),
+                None => simd.mul_f32s(scale, sums[i][v]),
+            };
+            // SAFETY: a whole vector of the caller's row `i`.
+            unsafe { out.data.wrapping_add(at(i, v)).cast::<S::f32s>().write_unaligned(sum) };
+        }
+    }
+    R
+}
+
+/// Adds a term to the sums; `step` is called at every step of its depth.
+///
+/// # Safety
+/// As [`tiles`].
+#[allow(unsafe_code, reason = "as above")]
+#[inline(always)]
+unsafe fn add<S: Simd, const R: usize, const V: usize>(
+    simd: S,
+    (left, depth): Term,
+    right: Right,
+    sums: &mut [[S::f32s; V]; R],
+    step: impl Fn(usize),
+) {
     let (mut a, mut b) = (left.data, right.data);
     for k in 0..depth {
-        ahead.ask(k);
+        step(k);
         let mut x = [simd.splat_f32s(0.0); V];
         for v in 0..V {
             // SAFETY: row `k < depth`, a whole vector of the caller's columns.
@@ -139,24 +179,4 @@ unsafe fn tile<S: Simd, const R: usize, const V: usize>(
         a = a.wrapping_add(left.column);
         b = b.wrapping_add(right.row);
     }
-    let scale = simd.splat_f32s(out.scale);
-    if out.accumulate {
-        for i in 0..R {
-            for v in 0..V {
-                let place = at(i, v).cast::<S::f32s>();
-                // SAFETY: a whole vector of the caller's row `i`.
-                unsafe {
-                    place.write_unaligned(simd.mul_add_e_f32s(scale, sums[i][v], place.read_unaligned()));
-                }
-            }
-        }
-    } else {
-        for i in 0..R {
-            for v in 0..V {
-                // SAFETY: as above.
-                unsafe { at(i, v).cast::<S::f32s>().write_unaligned(simd.mul_f32s(scale, sums[i][v])) };
-            }
-        }
-    }
-    R
 }
