@@ -3,7 +3,8 @@
     python benches/budgets.py --saddle target/release/saddle --model models/smollm2 --data PATH/persona/risk-averse.jsonl --runs runs/budgets [--json]
 
 Each run trains SmolLM2 with LoRA on pairs of answers to statements (Anthropic's model-written evaluations) and measures the
-divergence at the end on held-out prompts. A run that is there already is read, not repeated. A budget is kept if the
+divergence at the end on held-out prompts. The controller's gains are softer than its defaults: answers of a word or two are
+learned between two measurements, and their divergence differs much from prompt to prompt. A run that is there already is read, not repeated. A budget is kept if the
 measured divergence is at most 1.1 of it, and used if its 95 % interval is not below 0.9 of it or if the tether ended at
 the method's own beta, where it does not bind. A penalty does the same for a budget if with one beta the intervals of all
 three methods meet the range of a tenth around it.
@@ -17,7 +18,7 @@ import sys
 from pathlib import Path
 
 BUDGETS = (0.5, 2.0, 8.0)
-BETAS = (0.05, 0.1, 0.3)
+BETAS = (0.1, 0.3)
 METHODS = {
     "dpo": ["method.name=dpo"],
     "f-dpo, Jensen-Shannon": ["method.name=f-dpo", "method.f_divergence_type=js_divergence"],
@@ -32,23 +33,26 @@ dtype = "bf16"
 lora = {{ r = 16, lora_alpha = 32.0 }}
 [data]
 path = {data}
-eval_fraction = 0.4
+eval_fraction = 0.3
 [method]
 name = "dpo"
 [tether]
 every = 10
 prompts = 64
-final_prompts = 400
-samples = 4
+final_prompts = 300
 max_completion_length = 16
+kp = 0.5
+ki = 0.3
+kd = 0.5
+nu = 0.5
 [optimizer]
-learning_rate = 2e-4
+learning_rate = 5e-4
 [train]
 output_dir = "unused"
-max_steps = 150
+max_steps = 120
 per_device_train_batch_size = 4
 lr_scheduler_type = "constant"
-logging_steps = 5
+logging_steps = 10
 """
 
 

@@ -37,7 +37,7 @@ pub(crate) struct Arena {
     pub(crate) mid: Aligned,
     pub(crate) inv2: Aligned,
     pub(crate) gate_up: Aligned,
-    /// Low-rank activations `x A^T`.
+    /// Low-rank activations `scale x A^T`.
     pub(crate) low: Aligned,
     pub(crate) h: Aligned,
     pub(crate) act: Aligned,
