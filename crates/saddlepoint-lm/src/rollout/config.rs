@@ -3,8 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Correction, CorrectionMode, FilterConfig, ServerConfig};
+use super::{Correction, CorrectionMode, FilterConfig};
 use crate::engine::Weights;
+use crate::server::ServerConfig;
 use crate::{Error, Result};
 
 /// How completions are sampled that a method learns from; TRL's names.

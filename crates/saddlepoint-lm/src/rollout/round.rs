@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Completion, Correction, Weighted};
 use crate::engine::{Cotangent, Forest, Stats};
 use crate::method::{Credit, Judged};
+use crate::teacher::Taught;
 
 /// Everything that was sampled by the same weights. Completions of a prompt follow each other, and all prompts have as many.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -27,6 +28,9 @@ pub struct Round {
     /// What its tokens are worth in the loss, if the method learns values; otherwise empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub credit: Vec<Option<Credit>>,
+    /// What a teacher on a server says of each; empty where there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taught: Vec<Taught>,
 }
 
 /// A part of a round, ready for the policy.
@@ -40,6 +44,8 @@ pub struct Pass<'a> {
     pub judged: Vec<Judged<'a>>,
     /// Log-probabilities of the tokens of each as they were sampled.
     pub sampled: Vec<&'a [f64]>,
+    /// What a teacher on a server says of each; empty where there is none.
+    pub taught: &'a [Taught],
 }
 
 impl<'a> Pass<'a> {
@@ -47,6 +53,21 @@ impl<'a> Pass<'a> {
     pub fn trained_by(&mut self, stats: &'a Stats) {
         for (judged, rows) in self.judged.iter_mut().zip(&self.sequences) {
             judged.old_logp = &stats.logp[rows.clone()];
+        }
+    }
+
+    /// Adds what a teacher on a server says to the statistics, in the place of a reference in this process.
+    pub fn teach(&self, stats: &mut Stats) {
+        if self.taught.is_empty() {
+            return;
+        }
+        stats.ref_logp = vec![0.0; stats.logp.len()];
+        stats.ref_listed = vec![Vec::new(); stats.listed.len()];
+        for (rows, taught) in self.sequences.iter().zip(self.taught) {
+            stats.ref_logp[rows.clone()].copy_from_slice(&taught.logps);
+            for (row, top) in rows.clone().zip(&taught.top) {
+                stats.ref_listed[row] = top.iter().map(|(_, logp)| *logp).collect();
+            }
         }
     }
 
@@ -106,8 +127,11 @@ impl Round {
             sequences: Vec::new(),
             judged: Vec::new(),
             sampled: Vec::new(),
+            taught: self.taught.get(part.clone()).unwrap_or_default(),
         };
         let mut root = (usize::MAX, 0);
+        let listed = pass.taught.iter().flat_map(|taught| &taught.top);
+        pass.forest.listed = listed.map(|top| top.iter().map(|(id, _)| *id).collect()).collect();
         for i in part {
             let (group, completion) = (i / self.each(), &self.completions[i]);
             if root.0 != group {
@@ -172,6 +196,7 @@ mod tests {
             rewards: vec![Some(1.0), None, Some(0.0), Some(1.0)],
             advantages: vec![Some(0.0), None, Some(-0.5), Some(0.5)],
             credit: Vec::new(),
+            taught: Vec::new(),
         }
     }
 
