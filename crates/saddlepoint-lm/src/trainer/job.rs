@@ -104,10 +104,10 @@ impl Job {
             );
             return Err(Error::Config { key, problem });
         }
-        let held = memory::resident().unwrap_or(0);
         let recipe = recipe.clone();
         let plan = recipe.plan()?;
         let rewards = plan.and(recipe.reward.as_ref()).map(RewardConfig::build).transpose()?;
+        let held = memory::resident().unwrap_or(0);
         let job =
             Self { recipe, method, model, reference_shape, codec, held_to, train, eval, plan, rewards, held };
         job.check_mismatched()?;
