@@ -55,9 +55,11 @@ pub enum Error {
         /// What happened and what to do.
         problem: String,
     },
-    /// A server that samples does not.
-    #[error("rollout.server: {problem}")]
+    /// A server does not do its part of a run.
+    #[error("{key}: {problem}")]
     Server {
+        /// By which the recipe names it.
+        key: &'static str,
         /// What happened and what to do.
         problem: String,
     },

@@ -14,7 +14,9 @@ pub mod recipe;
 pub mod reproduce;
 pub mod reward;
 pub mod rollout;
+pub mod server;
 pub mod short_to_long;
+pub mod teacher;
 pub mod tether;
 pub mod trainer;
 

@@ -38,9 +38,45 @@ per_device_train_batch_size = 96
 max_steps = 3
 ";
 
-/// Trains and compares.
+/// A reward model of the base's size.
+const JUDGE: &str = "\
+[model]
+path = \"base/model\"
+[data]
+generate = { samples = 400, eval_samples = 40 }
+[method]
+name = \"reward\"
+[train]
+output_dir = \"RUN\"
+per_device_train_batch_size = 64
+max_steps = 2
+";
+
+/// Rounds in which the reward model reads more tokens than it takes at a time.
+const JUDGED: &str = "\
+[model]
+path = \"base/model\"
+[data]
+generate = { samples = 400, eval_samples = 40 }
+[method]
+name = \"grpo\"
+[rollout]
+num_generations = 8
+max_completion_length = 4
+[reward]
+reward_funcs = [{ name = \"reward_model\", path = \"judge/model\" }]
+[train]
+output_dir = \"RUN\"
+per_device_train_batch_size = 96
+gradient_accumulation_steps = 4
+max_steps = 2
+sample_prompts = 0
+";
+
+/// Trains and compares; the parts of the plan.
+
 #[track_caller]
-fn check(place: &Place, run: &str, recipe: &str) {
+fn check(place: &Place, run: &str, recipe: &str) -> Value {
     place.write("recipe.toml", recipe.replace("RUN", run));
     let ended = place.saddle(&["train", "recipe.toml"]);
     assert_eq!(ended.code, 0, "{}", ended.stderr);
@@ -48,7 +84,7 @@ fn check(place: &Place, run: &str, recipe: &str) {
     let cost: Value = serde_json::from_str(&cost).expect("JSON");
     let Some(peak) = cost["peak"].as_f64() else {
         eprintln!("SKIPPED: this system does not say what a process holds");
-        return;
+        return cost;
     };
     let planned = cost["planned"]["total"].as_f64().expect("bytes");
     let off = (planned - peak) / peak;
@@ -59,6 +95,7 @@ fn check(place: &Place, run: &str, recipe: &str) {
         100.0 * off
     );
     assert!(off.abs() <= 0.05, "{run}: {:.1} % off: {cost}", 100.0 * off);
+    cost
 }
 
 #[test]
@@ -68,4 +105,11 @@ fn the_plan_is_within_5_percent_of_the_peak() {
     check(&place, "full", PAIRS);
     let adapter = PAIRS.replace("path = \"base/model\"", "path = \"base/model\"\nlora = { r = 16 }");
     check(&place, "adapter", &adapter);
+    let judge = check(&place, "judge", JUDGE);
+    let judged = check(&place, "judged", JUDGED);
+    // So large a part that the plan is not right without it.
+    let part = judged["planned"]["reward models"].as_f64().expect("bytes");
+    let total = judged["planned"]["total"].as_f64().expect("bytes");
+    assert!(part > 0.1 * total, "{judged}");
+    assert!(judge["planned"].get("reward models").is_none(), "{judge}");
 }

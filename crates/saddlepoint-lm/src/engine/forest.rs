@@ -33,6 +33,8 @@ pub struct Forest {
     pub segments: Vec<Segment>,
     /// The predictions, `[R]`.
     pub rows: Vec<Row>,
+    /// Of each prediction the tokens whose log-probabilities are wanted beside the target's, each once; empty if none are of any.
+    pub listed: Vec<Vec<u32>>,
 }
 
 impl Forest {

@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::Want;
 use super::aligned::Aligned;
 use super::kernel::{Kernels, Mat, MatMut, RowCotangent, RowState, Vocabulary, second_sweep};
+use super::listed::{self, Block};
 use super::weights::Weights;
 
 /// Rows handled together.
@@ -43,6 +44,8 @@ pub(crate) struct Head<'a> {
     pub(crate) want: Want,
     pub(crate) policy: Side<'a>,
     pub(crate) reference: Option<Side<'a>>,
+    /// Of each row the tokens whose log-probabilities are wanted beside the target's; empty if none are.
+    pub(crate) listed: &'a [Vec<u32>],
 }
 
 fn columns(rows: usize, vocab: usize) -> usize {
@@ -104,18 +107,21 @@ impl Head<'_> {
         self.kernels.matmul(MatMut::new(out, n, columns), x, w.t(), self.scale(), false);
     }
 
-    /// Statistics of all rows; `targets [R]`. `keep`, if it has `R` times the vocabulary elements, is left with
+    /// Statistics of all rows and the logits of their listed tokens; `targets [R]`. `keep`, if it has `R` times the vocabulary elements, is left with
     /// the logits, for [`Head::backward`].
     pub(crate) fn forward(
         &self,
         targets: &[u32],
         buffers: &mut Buffers,
         mut keep: Option<&mut [f32]>,
-    ) -> Vec<RowState> {
+    ) -> (Vec<RowState>, listed::Logits) {
         let mut states: Vec<_> = targets.iter().map(|&t| RowState::new(t)).collect();
+        let mut logits = listed::room(self.listed);
         self.sweep(buffers, keep.as_deref_mut().map_or(Logits::Passing, Logits::Keep), |tile| {
             let chunk = self.chunk(tile.logits, tile.first, tile.columns);
-            self.kernels.softmax_accumulate(chunk, tile.reference, &mut states[tile.rows]);
+            self.kernels.softmax_accumulate(chunk, tile.reference, &mut states[tile.rows.clone()]);
+            let Tile { rows, first, columns, logits: block, .. } = tile;
+            Block { rows, first, columns, logits: block }.read(self.listed, &mut logits);
         });
         let second = self.want.divergence.filter(|&kind| self.reference.is_some() && second_sweep(kind));
         if let Some(kind) = second {
@@ -126,16 +132,18 @@ impl Head<'_> {
                 }
             });
         }
-        states
+        (states, logits)
     }
 
     /// Derivative with respect to the hidden rows into `dhidden [R, d]` and, where given, to the head's
-    /// matrix into `dweights` (added, or overwritten unless `accumulate`). `kept` are the logits if the forward
+    /// matrix into `dweights` (added, or overwritten unless `accumulate`). `listed` are derivatives with respect to log-probabilities of
+    /// listed tokens, whose sums are in `cotangents`; empty for none. `kept` are the logits if the forward
     /// pass kept them, and otherwise they are computed again.
     pub(crate) fn backward(
         &self,
         states: &[RowState],
         cotangents: &[RowCotangent],
+        listed: &[Vec<f64>],
         dhidden: &mut [f32],
         mut dweights: Option<&mut [f32]>,
         accumulate: bool,
@@ -157,6 +165,7 @@ impl Head<'_> {
                 &states[rows.clone()],
                 &cotangents[rows.clone()],
             );
+            Block { rows: rows.clone(), first, columns, logits: &mut *logits }.add(self.listed, listed);
             let dz = Mat::new(logits, n, columns);
             let start = self.policy.weights.places.head.start + first * d;
             let w = self.policy.weights.mat(&(start..start + columns * d), d);

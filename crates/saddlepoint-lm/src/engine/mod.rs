@@ -12,6 +12,7 @@ mod decoder;
 mod forest;
 mod head;
 pub mod kernel;
+mod listed;
 mod lora;
 mod pages;
 mod plan;

@@ -15,6 +15,7 @@ use super::arena::{Arena, Room, heads};
 use super::decoder::{Decoder, Gradients, Prepared};
 use super::head::{Buffers, Head, Side};
 use super::kernel::{AttentionPlan, Cpu, Kernels, RowState};
+use super::listed;
 use super::rope::RopeTable;
 use super::score;
 use super::stats::{row_cotangents, statistics};
@@ -64,6 +65,14 @@ impl<'a> From<&'a Forest> for Views<'a> {
     fn from(forest: &'a Forest) -> Self {
         Self { policy: forest, reference: forest }
     }
+}
+
+/// What a pass gives: states of the rows and logits of their listed tokens, none without a vocabulary, and scores, none unless wanted.
+#[derive(Debug, Default)]
+struct Found {
+    states: Vec<RowState>,
+    scores: Vec<f64>,
+    logits: listed::Logits,
 }
 
 /// What [`Policy::backward`] needs of the last [`Policy::forward`].
@@ -291,8 +300,8 @@ impl Policy {
     /// that there is none of.
     pub fn forward<'a>(&mut self, batch: impl Into<Views<'a>>, want: Want) -> Result<Stats> {
         let views = batch.into();
-        let ((states, scores), forest) = (self.run(views, want, true)?, views.policy);
-        let stats = statistics(&states, scores, want);
+        let (Found { states, scores, logits }, forest) = (self.run(views, want, true)?, views.policy);
+        let stats = statistics(&states, scores, &logits, want);
         let kept = self.waiting(forest.rows.len()).is_some();
         self.pending = Some(Pending { forest: forest.clone(), want, states, kept });
         Ok(stats)
@@ -304,8 +313,8 @@ impl Policy {
     /// As [`Policy::forward`].
     pub fn evaluate<'a>(&mut self, batch: impl Into<Views<'a>>, want: Want) -> Result<Stats> {
         self.pending = None;
-        let (states, scores) = self.run(batch.into(), want, false)?;
-        Ok(statistics(&states, scores, want))
+        let Found { states, scores, logits } = self.run(batch.into(), want, false)?;
+        Ok(statistics(&states, scores, &logits, want))
     }
 
     fn make_room(&mut self, keep: bool) {
@@ -348,7 +357,8 @@ impl Policy {
         if want.score && !readout.score() {
             return fail("model", "a score is wanted, and the model has no weights for one".into());
         }
-        let distribution = want.entropy || want.reference() || want.temperature.is_some();
+        let distribution =
+            want.entropy || want.reference() || want.temperature.is_some() || !policy.listed.is_empty();
         if distribution && !readout.vocabulary() {
             return fail("model", "is a reward model: it has no distribution over tokens".into());
         }
@@ -377,18 +387,21 @@ impl Policy {
                 ),
             );
         }
+        if !(forest.listed.is_empty() || forest.listed.len() == forest.rows.len()) {
+            let (lists, rows) = (forest.listed.len(), forest.rows.len());
+            return fail("batch", format!("{lists} lists of tokens for {rows} predictions"));
+        }
         let vocab = self.shape.vocab as u32;
-        if let Some(id) =
-            forest.tokens.iter().chain(forest.rows.iter().map(|r| &r.target)).find(|&&id| id >= vocab)
-        {
+        let targets = forest.rows.iter().map(|row| &row.target);
+        let ids = forest.tokens.iter().chain(targets).chain(forest.listed.iter().flatten());
+        if let Some(id) = ids.copied().find(|&id| id >= vocab) {
             return fail("tokenizer", format!("token id {id} is outside the model's vocabulary of {vocab}"));
         }
         Ok(())
     }
 
-    /// Runs reference and policy and leaves the gathered rows in `self.rows`. Gives the states of the rows, none without a
-    /// vocabulary, and their scores, none unless wanted.
-    fn run(&mut self, views: Views<'_>, want: Want, keep: bool) -> Result<(Vec<RowState>, Vec<f64>)> {
+    /// Runs reference and policy and leaves the gathered rows in `self.rows`.
+    fn run(&mut self, views: Views<'_>, want: Want, keep: bool) -> Result<Found> {
         self.check(views, want)?;
         let forest = views.policy;
         self.make_room(keep);
@@ -432,7 +445,7 @@ impl Policy {
             _ => Vec::new(),
         };
         if !shape.readout.vocabulary() {
-            return Ok((Vec::new(), scores));
+            return Ok(Found { scores, ..Found::default() });
         }
         let targets: Vec<u32> = forest.rows.iter().map(|r| r.target).collect();
         let side = want.reference().then_some(Side { hidden: &rows.reference, weights: other });
@@ -440,7 +453,9 @@ impl Policy {
             Waiting::Gradients(spare) => &mut grads[spare],
             Waiting::Buffer(len) => logits.room(len),
         });
-        Ok((head_of(decoder, want, &rows.hidden, side).forward(&targets, head, kept), scores))
+        let over = head_of(decoder, want, &rows.hidden, side, &forest.listed);
+        let (states, logits) = over.forward(&targets, head, kept);
+        Ok(Found { states, scores, logits })
     }
 
     /// Adds the gradients of the scalar whose derivatives with respect to the last forward's statistics
@@ -457,7 +472,7 @@ impl Policy {
                         .into(),
             });
         };
-        check_cotangent(cotangent, forest.rows.len(), want, self.shape.readout.vocabulary())?;
+        check_cotangent(cotangent, &forest, want, self.shape.readout.vocabulary())?;
         let cotangents = row_cotangents(cotangent, states.len());
         // Gradients that were read in between were set to zero, and the logits with them.
         let waiting = if kept { self.waiting(forest.rows.len()) } else { None };
@@ -490,9 +505,10 @@ impl Policy {
         let side = want.reference().then_some(Side { hidden: &rows.reference, weights: other });
         if shape.readout.vocabulary() {
             let (dweights, kept) = head_memory(&mut gradients, weights.places.head.clone(), waiting, logits);
-            head_of(decoder, want, &rows.hidden, side).backward(
+            head_of(decoder, want, &rows.hidden, side, &forest.listed).backward(
                 &states,
                 &cotangents,
+                &cotangent.listed,
                 &mut rows.dhidden,
                 dweights,
                 accumulate,
@@ -613,19 +629,34 @@ fn gather(
     decoder.kernels.rms_norm(x, &weight, decoder.shape.norm_eps, hidden, inv);
 }
 
-fn head_of<'a>(decoder: Decoder<'a>, want: Want, hidden: &'a [f32], reference: Option<Side<'a>>) -> Head<'a> {
+fn head_of<'a>(
+    decoder: Decoder<'a>,
+    want: Want,
+    hidden: &'a [f32],
+    reference: Option<Side<'a>>,
+    listed: &'a [Vec<u32>],
+) -> Head<'a> {
     Head {
         kernels: decoder.kernels,
         vocab: decoder.shape.vocab,
         want,
         policy: Side { hidden, weights: decoder.weights },
         reference,
+        listed,
     }
 }
 
 /// Refuses derivatives with respect to what was not wanted, and such of another number of rows.
-fn check_cotangent(cotangent: &Cotangent, rows: usize, want: Want, vocabulary: bool) -> Result<()> {
-    let Cotangent { logp, entropy, divergence, score } = cotangent;
+fn check_cotangent(cotangent: &Cotangent, forest: &Forest, want: Want, vocabulary: bool) -> Result<()> {
+    let Cotangent { logp, entropy, divergence, score, listed } = cotangent;
+    let rows = forest.rows.len();
+    let lengths = |lists: &[Vec<f64>]| lists.iter().map(Vec::len).collect::<Vec<_>>();
+    let wanted: Vec<usize> = forest.listed.iter().map(Vec::len).collect();
+    if !(listed.is_empty() || lengths(listed) == wanted) {
+        let problem =
+            "has other lengths than the lists of tokens whose log-probabilities were wanted".to_owned();
+        return Err(Error::Config { key: "cotangent.listed".to_owned(), problem });
+    }
     for (name, list, wanted) in [
         ("logp", logp, vocabulary),
         ("entropy", entropy, want.entropy),

@@ -3,6 +3,7 @@
 pub use saddlepoint_opt::divergence::Divergence;
 
 use super::kernel::{RowCotangent, RowState};
+use super::listed;
 
 /// Which per-token statistics are wanted beside `logp`.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -55,6 +56,10 @@ pub struct Stats {
     pub top1: Vec<bool>,
     /// The score of the hidden state from which the row is predicted. What the row predicts has no part in it.
     pub score: Vec<f64>,
+    /// `ln p` of the tokens that [`Forest::listed`](super::Forest::listed) names, under the policy.
+    pub listed: Vec<Vec<f64>>,
+    /// `ln q` of the same tokens under the reference. No model in the process is asked for them; whoever chose the tokens knows.
+    pub ref_listed: Vec<Vec<f64>>,
 }
 
 /// Derivatives of a scalar with respect to the statistics, `[R]` each; an empty vector means zero.
@@ -68,10 +73,12 @@ pub struct Cotangent {
     pub divergence: Vec<f64>,
     /// With respect to [`Stats::score`].
     pub score: Vec<f64>,
+    /// With respect to [`Stats::listed`].
+    pub listed: Vec<Vec<f64>>,
 }
 
 /// What the head found of each row.
-pub(super) fn statistics(states: &[RowState], score: Vec<f64>, want: Want) -> Stats {
+pub(super) fn statistics(states: &[RowState], score: Vec<f64>, logits: &listed::Logits, want: Want) -> Stats {
     let all = |value: &dyn Fn(&RowState) -> f64| states.iter().map(value).collect::<Vec<_>>();
     Stats {
         logp: all(&RowState::logp),
@@ -80,14 +87,20 @@ pub(super) fn statistics(states: &[RowState], score: Vec<f64>, want: Want) -> St
         divergence: want.divergence.map_or_else(Vec::new, |kind| all(&|s| s.divergence(kind))),
         top1: states.iter().map(RowState::top1).collect(),
         score,
+        listed: listed::logps(states, logits),
+        ref_listed: Vec::new(),
     }
 }
 
 /// A cotangent row by row, as the head takes it.
 pub(super) fn row_cotangents(cotangent: &Cotangent, rows: usize) -> Vec<RowCotangent> {
-    let Cotangent { logp, entropy, divergence, .. } = cotangent;
+    let Cotangent { logp, entropy, divergence, listed, .. } = cotangent;
     let get = |list: &[f64], i: usize| list.get(i).copied().unwrap_or(0.0);
-    let row =
-        |i| RowCotangent { logp: get(logp, i), entropy: get(entropy, i), divergence: get(divergence, i) };
+    let row = |i: usize| RowCotangent {
+        logp: get(logp, i),
+        entropy: get(entropy, i),
+        divergence: get(divergence, i),
+        listed: listed.get(i).map_or(0.0, |slopes| slopes.iter().sum()),
+    };
     (0..rows).map(row).collect()
 }

@@ -348,6 +348,7 @@ fn losses_and_metrics_agree_with_the_peer() {
                 divergence: case.divergence.concat(),
                 top1: case.top1.concat(),
                 score: case.score.concat(),
+                ..Stats::default()
             };
             let contexts = sequences.split_off(sequences.len() - case.contexts);
             let mut drawn =

@@ -74,9 +74,9 @@ pub trait Method: Debug + Send + Sync {
         false
     }
 
-    /// Whether its reference is a teacher, which a recipe has to name in `[teacher]`.
-    fn teacher(&self) -> bool {
-        false
+    /// What it reads of a teacher, which is its reference and which a recipe has to name in `[teacher]`; none if it has none.
+    fn teacher(&self) -> Option<Teaching> {
+        None
     }
 
     /// The samples of the policy that it learns from beside the examples. Only for methods on pairs.
@@ -137,6 +137,17 @@ pub struct Samples {
     pub every: u64,
     /// Longest sample in tokens; `None` for that of the run's other samples.
     pub max_completion_length: Option<usize>,
+}
+
+/// What a method reads of a teacher's distribution at each token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Teaching {
+    /// The log-probability of the token: [`Stats::ref_logp`].
+    Token,
+    /// Also those of the most probable tokens: [`Stats::listed`], [`Stats::ref_listed`].
+    Top,
+    /// All of it: [`Stats::divergence`].
+    Whole,
 }
 
 /// The samples after the prompt of one example.

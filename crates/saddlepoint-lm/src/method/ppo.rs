@@ -22,7 +22,9 @@
 //! | lam | λ | 0.95 | [0, 1] | 1: returns as they are, 0: one step and the next value |
 //! | normalize_advantages | | true | | as said |
 //!
-//! `rollout.num_iterations` is what TRL calls `num_ppo_epochs`, where its default is 4.
+//! `rollout.num_iterations` is what TRL calls `num_ppo_epochs`, where its default is 4. Of completions that other weights or a server sampled the
+//! derivatives by log-probabilities and by values have the same weights, so that the values are those under which the weighted advantages
+//! of a prefix have mean 0.
 //! # Metrics
 //! `loss` · `loss/policy_avg`, `loss/value_avg` its two parts a token, the second without c · `val/clipfrac_avg` share of tokens whose
 //! value is clipped · `entropy` nats a token · `clip_ratio/low_mean`, `clip_ratio/high_mean`, `clip_ratio/region_mean` share of tokens

@@ -120,7 +120,8 @@ impl Recipe {
             );
             return Err(refused("train.gradient_accumulation_steps", problem));
         }
-        TeacherConfig::check_for(self.teacher.as_ref(), &*method, self.tether.is_some())?;
+        let rollout = self.rollout.clone().unwrap_or_default();
+        TeacherConfig::check_for(self.teacher.as_ref(), &*method, &rollout, self.tether.is_some())?;
         let held_out = self.data.has_eval();
         if self.tether.is_some() && !method.readout().vocabulary() {
             let problem = format!(

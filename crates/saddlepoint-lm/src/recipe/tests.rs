@@ -177,12 +177,49 @@ fn contradictions_are_refused() {
         ),
         (
             rewarded("kdrl", ""),
-            "teacher: is missing: `kdrl` learns from a second model; name it in teacher.path or teacher.recipe",
+            "teacher: is missing: `kdrl` learns from a second model; name it in teacher.path, teacher.recipe or \
+             teacher.server",
         ),
-        (rewarded("kdrl", "[teacher]\n"), "teacher: needs `path` or `recipe`"),
+        (rewarded("kdrl", "[teacher]\n"), "teacher: needs `path`, `recipe` or `server`"),
         (
             rewarded("kdrl", "[teacher]\npath = \"t\"\nrecipe = \"t.toml\"\n"),
-            "teacher: takes `path` or `recipe`, not both; remove one",
+            "teacher: takes one of `path`, `recipe` and `server`; remove the others",
+        ),
+        (
+            rewarded("kdrl", "[teacher]\npath = \"t\"\nserver = { url = \"http://t\" }\n"),
+            "teacher: takes one of `path`, `recipe` and `server`; remove the others",
+        ),
+        (
+            rewarded("kdrl", "[teacher]\nserver = { url = \"http://t\", timeout = 0 }\n"),
+            "teacher.server.timeout: must be in (0, 1e5] seconds, got 0 (default 300)",
+        ),
+        (
+            rewarded("kdrl\"\nkl_estimator = \"full", "[teacher]\nserver = { url = \"http://t\" }\n"),
+            "method.kl_estimator: reads whole distributions, which a server does not give: use \"k2\" or \"k3\", which read \
+             the sampled token, or \"top_k\", which bounds the divergence from below by the most probable ones; or load the \
+             teacher here with teacher.path",
+        ),
+        (
+            rewarded("kdrl\"\nkl_estimator = \"top_k", "[teacher]\npath = \"t\"\n"),
+            "method.kl_estimator: reads the most probable tokens that a server gives; of a teacher in this process the whole \
+             distribution is there: use \"full\"",
+        ),
+        (
+            rewarded("kdrl", "[teacher]\nserver = { url = \"http://t\" }\ntop_k = 5\n"),
+            "teacher.top_k: has no use, got 5: the most probable tokens are read of a server alone, with \
+             method.kl_estimator = \"top_k\"; remove it",
+        ),
+        (
+            rewarded(
+                "kdrl\"\nkl_estimator = \"top_k",
+                "[teacher]\nserver = { url = \"http://t\" }\ntop_k = 0\n",
+            ),
+            "teacher.top_k: must be at least 1, got 0 (default 20)",
+        ),
+        (
+            rewarded("kdrl", "[teacher]\nserver = { url = \"http://t\" }\n[rollout]\ntemperature = 0.6\n"),
+            "rollout.temperature: must be 1 with teacher.server, got 0.6: a server gives log-probabilities at temperature 1, \
+             and policy and teacher are compared at the temperature of sampling; load the teacher here with teacher.path",
         ),
         (
             rewarded("grpo", "[teacher]\npath = \"t\"\n"),

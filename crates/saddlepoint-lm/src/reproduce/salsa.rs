@@ -344,16 +344,46 @@ mod tests {
         blend(second, first, share)
     }
 
+    /// The model that the policy starts from in the place of the soup: what the method is to be better than.
+    fn without<'m>(first: &'m ModelFolder, _: &'m ModelFolder, _: f64) -> Result<Soup<'m>> {
+        Soup::new(vec![(first, 1.0)])
+    }
+
     #[test]
-    fn a_claim_fails_where_the_shares_of_the_soup_are_exchanged() {
+    fn claims_fail_with_exchanged_shares_and_with_the_initial_model_for_the_soup() {
         let cache = tempfile::tempdir().expect("a temporary folder");
         let setting = Setting { seeds: 3, full: false, cache: cache.path().to_owned() };
-        let measured = |make: Make| findings(&setting, &TINY, make, &mut |_, _, _| ()).expect("runs").claims;
-        let holds = |claims: &[Claim], part: &str| {
-            claims.iter().find(|claim| claim.claim.starts_with(part)).expect("a claim").holds
+        let measured = |make: Make| findings(&setting, &TINY, make, &mut |_, _, _| ()).expect("runs");
+        let of = |findings: &Findings, part: &str| {
+            let claim = findings.claims.iter().find(|claim| claim.claim.starts_with(part));
+            claim.map(|claim| (claim.measured, claim.holds)).expect("a claim")
         };
-        let (real, exchanged) = (measured(&blend), measured(&exchanged));
+        let [real, exchanged, without] = [measured(&blend), measured(&exchanged), measured(&without)];
         let same = "a run held to a soup with the share 1 differs";
-        assert!(holds(&real, same) && !holds(&exchanged, same), "{real:?} {exchanged:?}");
+        assert!(of(&real, same).1 && !of(&exchanged, same).1, "{:?}", exchanged.claims);
+        // Held to the model that it starts from in both, the policy does in both the same: every difference is none, at any size, and so
+        // not above 0. With the soup each is one, although at this size not larger than its interval.
+        let compared: Vec<String> = BETAS
+            .iter()
+            .flat_map(|beta| {
+                ["gold reward", "KL(π || SFT1)"]
+                    .map(|what| format!("{what} held to the soup less held to SFT1, beta = {beta}"))
+            })
+            .collect();
+        for part in &compared {
+            assert!(of(&real, part).0.abs() > 1e-6, "{part}: {:?}", real.claims);
+            let (measured, holds) = of(&without, part);
+            assert!(measured.abs() < 1e-12 && !holds, "{part}: {:?}", without.claims);
+        }
+        let curves = |findings: &Findings, name: &str| -> Vec<Vec<(f64, f64)>> {
+            let all = findings.figures.iter().flat_map(|figure| &figure.curves);
+            all.filter(|curve| curve.name == name).map(|curve| curve.points.clone()).collect()
+        };
+        let [soup, first] = ["held to the soup", "held to SFT1"];
+        assert_eq!(curves(&real, first), curves(&without, first));
+        assert_eq!(curves(&without, soup), curves(&without, first));
+        for (soup, first) in curves(&real, soup).iter().zip(&curves(&real, first)) {
+            assert!(soup != first, "{soup:?}");
+        }
     }
 }

@@ -101,6 +101,12 @@ pub trait Reward: Debug + Send + Sync {
         0.0
     }
 
+    /// Bytes that it holds in this process from its first batch on, beside what it holds already, where batches have so many cases, of at
+    /// most `longest` tokens with their prompts.
+    fn bytes(&self, _cases: usize, _longest: usize) -> u64 {
+        0
+    }
+
     /// Judges a batch.
     ///
     /// # Errors

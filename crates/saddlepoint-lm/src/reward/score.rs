@@ -119,6 +119,11 @@ impl Rewards {
         self.aggregation
     }
 
+    /// Bytes that they hold in this process from the first batch on ([`Reward::bytes`]).
+    pub fn bytes(&self, cases: usize, longest: usize) -> u64 {
+        self.list.iter().map(|each| each.reward.reward.bytes(cases, longest)).sum()
+    }
+
     /// Judges cases; `groups` are the ranges of those that share a prompt. Rewards run at the same time, each in order.
     ///
     /// # Errors

@@ -3,8 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Correction, CorrectionMode, FilterConfig, ServerConfig};
+use super::{Correction, CorrectionMode, FilterConfig};
 use crate::engine::Weights;
+use crate::server::ServerConfig;
 use crate::{Error, Result};
 
 /// How completions are sampled that a method learns from; TRL's names.
@@ -36,7 +37,7 @@ pub struct RolloutConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steps_per_generation: Option<usize>,
     /// What sampling reads the weights as: `f32`, or copies as `bf16` or `int8`. These sample faster, from a distribution that is not
-    /// quite that of the policy, for which the derivatives by the log-probabilities are weighted.
+    /// quite that of the policy, for which the derivatives by log-probabilities and values are weighted.
     pub weights: Weights,
     /// A server that samples in the place of this process, with the adapter that is trained (`model.lora`). Its distribution is
     /// taken for another than that of the policy, as with narrower weights.

@@ -18,4 +18,4 @@ pub use draw::{Completion, Drawing};
 pub use filter::FilterConfig;
 pub use plan::{Place, Plan};
 pub use round::{Pass, Round};
-pub use server::{Server, ServerConfig};
+pub use server::Server;

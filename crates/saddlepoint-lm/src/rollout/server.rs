@@ -11,63 +11,25 @@
 //! at a temperature other than 1 with `--logprobs-mode processed_logprobs`. It has to run with `VLLM_ALLOW_RUNTIME_LORA_UPDATING`
 //! and to see the folder of the run.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
 
 use rand_chacha::rand_core::Rng as _;
 use saddlepoint_core::seed::Seed;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::{Completion, Drawing};
 use crate::http::{Client, Fault, Reply, excerpt};
+use crate::server::{ROUNDING, ServerConfig, together};
 use crate::{Error, Result};
 
-/// A server that samples in the place of this process.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ServerConfig {
-    /// Where it is, such as `http://localhost:8000`; `/v1/completions` is added.
-    pub url: String,
-    /// Seconds for a request and its reply.
-    #[serde(default = "seconds")]
-    pub timeout: f64,
-    /// How often a request is sent again, after 0.1, 0.2, 0.4, ... seconds.
-    #[serde(default = "eight")]
-    pub retries: u32,
-    /// Requests, a prompt each, that wait for a reply at the same time.
-    #[serde(default = "sixteen")]
-    pub concurrency: usize,
-    /// Headers of the requests. They are written into the run's `config.toml`, so no place for secrets.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub headers: BTreeMap<String, String>,
-}
-
-fn seconds() -> f64 {
-    300.0
-}
-
-fn eight() -> u32 {
-    8
-}
-
-fn sixteen() -> usize {
-    16
-}
+/// By which a recipe names it.
+const KEY: &str = "rollout.server";
 
 /// The completions of a prompt, or why there are none.
 type Answer = Result<Vec<Completion>, String>;
-
-/// Most requests at a time.
-const MOST: usize = 1024;
-/// Log-probabilities may exceed 0 by rounding.
-const ROUNDING: f64 = 1e-3;
 
 /// The server, and the adapter that it has been told to load.
 #[derive(Debug)]
@@ -91,18 +53,7 @@ impl Server {
     /// # Errors
     /// A setting is outside its range.
     pub fn new(config: ServerConfig, folder: PathBuf) -> Result<Self> {
-        let key = |error| match error {
-            Error::Config { key, problem } => Error::Config { key: format!("rollout.server.{key}"), problem },
-            error => error,
-        };
-        if !(1..=MOST).contains(&config.concurrency) {
-            let problem = format!("must be from 1 to {MOST}, got {} (default 16)", config.concurrency);
-            return Err(Error::Config { key: "rollout.server.concurrency".to_owned(), problem });
-        }
-        let defaults = (seconds(), eight());
-        let client =
-            Client::new(&config.url, config.timeout, config.retries, config.headers.clone(), defaults);
-        Ok(Self { client: client.map_err(key)?, config, folder, loaded: None })
+        Ok(Self { client: config.client(KEY)?, config, folder, loaded: None })
     }
 
     /// Has the server load the adapter that `write` writes into a folder, in the place of the one before.
@@ -132,11 +83,11 @@ impl Server {
         }
         let path = fs::canonicalize(&path).map_err(io("open", &path))?;
         let loaded = Loaded { name, path };
-        self.offer(&loaded).map_err(|problem| Error::Server { problem })?;
+        self.offer(&loaded).map_err(|problem| Error::Server { key: KEY, problem })?;
         if let Some(before) = self.loaded.replace(loaded.clone()).filter(|before| before.name != loaded.name)
         {
             // A server that has forgotten it has nothing to unload.
-            let url = self.url("unload_lora_adapter");
+            let url = self.config.endpoint("unload_lora_adapter");
             let unload = json!({ "lora_name": before.name }).to_string();
             let _ = self.client.post(&url, &unload, |_| Ok(()));
             fs::remove_dir_all(&before.path).map_err(io("remove", &before.path))?;
@@ -144,13 +95,9 @@ impl Server {
         Ok(())
     }
 
-    fn url(&self, what: &str) -> String {
-        format!("{}/v1/{what}", self.config.url.trim_end_matches('/'))
-    }
-
     fn offer(&self, adapter: &Loaded) -> Result<(), String> {
         let request = json!({ "lora_name": adapter.name, "lora_path": adapter.path }).to_string();
-        self.client.post(&self.url("load_lora_adapter"), &request, |reply| {
+        self.client.post(&self.config.endpoint("load_lora_adapter"), &request, |reply| {
             let there = reply.status == 400 && reply.body.contains("already");
             if reply.status == 200 || there { Ok(()) } else { Err(reply.fault()) }
         })
@@ -167,45 +114,16 @@ impl Server {
         prompts: &[&[u32]],
         seed: Seed,
     ) -> Result<Vec<Completion>> {
-        let next = AtomicUsize::new(0);
-        let answers: Mutex<Vec<Option<Answer>>> = Mutex::new(vec![None; prompts.len()]);
-        let work = || {
-            loop {
-                let prompt = next.fetch_add(1, Ordering::Relaxed);
-                let Some(ids) = prompts.get(prompt) else { return };
-                // 53 bits, which every reader of JSON keeps.
-                let seed = seed.stream("rollout/server", &[prompt as u64]).next_u64() >> 11;
-                let answer = self.ask(drawing, vocab, ids, seed);
-                let failed = answer.is_err();
-                answers.lock().unwrap_or_else(PoisonError::into_inner)[prompt] = Some(answer);
-                if failed {
-                    // The round is lost: no more requests.
-                    next.store(prompts.len(), Ordering::Relaxed);
-                }
-            }
-        };
-        thread::scope(|scope| {
-            for _ in 0..self.config.concurrency.min(prompts.len()) {
-                scope.spawn(work);
-            }
+        let of_prompts = together(prompts.len(), self.config.concurrency, |prompt| {
+            // 53 bits, which every reader of JSON keeps.
+            let seed = seed.stream("rollout/server", &[prompt as u64]).next_u64() >> 11;
+            self.ask(drawing, vocab, prompts[prompt], seed)
         });
-        let answers = answers.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let mut completions = Vec::with_capacity(prompts.len() * drawing.num_generations);
-        let mut missing = None;
-        for (prompt, answer) in answers.into_iter().enumerate() {
-            match answer {
-                Some(Ok(of_prompt)) => completions.extend(of_prompt),
-                Some(Err(problem)) => {
-                    let problem = format!("prompt {prompt} of {}: {problem}", prompts.len());
-                    return Err(Error::Server { problem });
-                }
-                None => missing = Some(prompt),
-            }
-        }
-        match missing {
-            Some(prompt) => Err(Error::Server { problem: format!("prompt {prompt} was not answered") }),
-            None => Ok(completions),
-        }
+        let of_prompts = of_prompts.map_err(|(prompt, problem)| Error::Server {
+            key: KEY,
+            problem: format!("prompt {prompt} of {}: {problem}", prompts.len()),
+        })?;
+        Ok(of_prompts.concat())
     }
 
     fn ask(&self, drawing: &Drawing, vocab: usize, prompt: &[u32], seed: u64) -> Answer {
@@ -220,13 +138,15 @@ impl Server {
         if config.top_k > 0 {
             request["top_k"] = json!(config.top_k);
         }
-        self.client.post(&self.url("completions"), &request.to_string(), |reply| match reply.status {
-            200 => completions(reply, drawing, vocab, &adapter.name).map_err(Fault::Passing),
-            404 => {
-                self.offer(adapter).map_err(Fault::Lasting)?;
-                Err(Fault::Mended("had lost the adapter".to_owned()))
+        self.client.post(&self.config.endpoint("completions"), &request.to_string(), |reply| {
+            match reply.status {
+                200 => completions(reply, drawing, vocab, &adapter.name).map_err(Fault::Passing),
+                404 => {
+                    self.offer(adapter).map_err(Fault::Lasting)?;
+                    Err(Fault::Mended("had lost the adapter".to_owned()))
+                }
+                _ => Err(reply.fault()),
             }
-            _ => Err(reply.fault()),
         })
     }
 }

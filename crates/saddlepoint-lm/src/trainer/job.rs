@@ -104,10 +104,10 @@ impl Job {
             );
             return Err(Error::Config { key, problem });
         }
-        let held = memory::resident().unwrap_or(0);
         let recipe = recipe.clone();
         let plan = recipe.plan()?;
         let rewards = plan.and(recipe.reward.as_ref()).map(RewardConfig::build).transpose()?;
+        let held = memory::resident().unwrap_or(0);
         let job =
             Self { recipe, method, model, reference_shape, codec, held_to, train, eval, plan, rewards, held };
         job.check_mismatched()?;
@@ -363,8 +363,9 @@ impl Job {
     fn reference(&self, tether: Option<&Tether>, cached: bool) -> Reference {
         let in_reward = self.method.on_policy().is_some_and(|needs| needs.kl_in_reward);
         let wanted = tether.is_some() || self.method.want().reference() || in_reward;
-        if self.recipe.teacher.is_some() {
-            return Reference::Other;
+        if let Some(teacher) = &self.recipe.teacher {
+            // One on a server has no place here.
+            return if teacher.server.is_some() { Reference::None } else { Reference::Other };
         }
         match tether.map_or(&ReferenceConfig::Initial, |tether| &tether.config().reference) {
             ReferenceConfig::Checkpoint(_) | ReferenceConfig::Soup(_) => Reference::Other,
@@ -418,7 +419,7 @@ const SCORE_STD: f32 = 0.02;
 /// The models of the reference, if it is not made of the policy itself. A teacher is one.
 fn held_to(recipe: &Recipe, model: &ModelFolder, codec: &Codec) -> Result<Vec<(ModelFolder, f64)>> {
     let open = |path: &Path, weight| Ok((comparable(path, model, codec)?, weight));
-    if let Some(teacher) = &recipe.teacher {
+    if let Some(teacher) = recipe.teacher.as_ref().filter(|teacher| teacher.server.is_none()) {
         let Some(path) = &teacher.path else { return Err(not_run("teacher.recipe")) };
         return Ok(vec![open(path, 1.0)?]);
     }

@@ -48,7 +48,22 @@ impl Job {
             sampling = sampling.max(sampled + copies);
         }
         plan.add("sampling, checkpoints", sampling.max(largest * WIDTH));
+        let judges = self.reward_bytes();
+        if judges > 0 {
+            plan.add("reward models", judges);
+        }
         Ok(plan)
+    }
+
+    /// What rewards hold once they have judged the largest batch of completions.
+    fn reward_bytes(&self) -> u64 {
+        let (Some(plan), Some(rewards)) = (&self.plan, &self.rewards) else { return 0 };
+        let held_out = self.eval.as_ref().map_or(0, super::Part::len);
+        let parts = self.eval.iter().chain([&self.train]);
+        let prompts = parts.flat_map(|part| &part.examples).map(|example| example.prompt().len());
+        let longest = prompts.max().unwrap_or(0) + self.rollout().max_completion_length;
+        // A filter has more prompts sampled, but never more at a time.
+        rewards.bytes(plan.a_round().max(held_out), longest)
     }
 
     /// Most that sampling takes at once: keys and values of prompts and samples of at most `length` tokens, the

@@ -19,6 +19,7 @@ use crate::reward::aggregate::Aggregation;
 use crate::reward::{Case, Rewards, Scores};
 use crate::rollout::filter::chosen;
 use crate::rollout::{Completion, Drawing, FilterConfig, Pass, Plan, RolloutConfig, Round, Weighted};
+use crate::teacher::{self, Sequence, Taught};
 use crate::{Error, Result};
 
 /// Passes of the optimizer step that is due, which leave its gradients in the policy. Samples a round where none waits.
@@ -46,7 +47,8 @@ pub(super) fn learn(run: &mut Run, plan: &Plan, want: Want, observer: Observer) 
     let correction = job.rollout().corrected();
     for part in divided(&step, job.recipe.train.per_device_train_batch_size) {
         let mut pass = round.pass(part.clone(), |example| job.train.examples[example].prompt());
-        let stats = run.policy.forward(&pass.forest, want)?;
+        let mut stats = run.policy.forward(&pass.forest, want)?;
+        pass.teach(&mut stats);
         if place.within == 0 {
             apart.see(&pass, &stats);
         }
@@ -154,6 +156,9 @@ fn sample(run: &mut Run, plan: &Plan, observer: Observer) -> Result<(Round, Mean
         run.recorder.event("reward_failed", &data)?;
     }
 
+    if let Some(teacher) = &run.teacher {
+        round.taught = job.ask(teacher, &round)?;
+    }
     let Traces { trained, log_ratios, values } = job.traces(run, plan, &round)?;
     round.trained = trained;
     let kl: Option<Vec<f64>> =
@@ -365,6 +370,22 @@ impl Job {
             }
         };
         self.rewards().score(round.completions.iter().enumerate().map(case).collect(), &round.groups())
+    }
+
+    /// What asks a teacher that is not in this process, if there is one.
+    pub(super) fn teacher(&self) -> Result<Option<teacher::Server>> {
+        let (teacher, teaching) = (self.recipe.teacher.as_ref(), self.method.teacher());
+        teacher.zip(teaching).map_or(Ok(None), |(teacher, teaching)| teacher.connect(teaching))
+    }
+
+    /// What a teacher says of the completions of a round.
+    fn ask(&self, teacher: &teacher::Server, round: &Round) -> Result<Vec<Taught>> {
+        let sequence = |i: usize| Sequence {
+            prompt: self.train.examples[round.examples[i / round.each()]].prompt(),
+            completion: &round.completions[i].ids,
+        };
+        let sequences: Vec<Sequence> = (0..round.completions.len()).map(sequence).collect();
+        teacher.score(&sequences, &self.codec.tokenizer, self.model.shape.vocab)
     }
 
     /// Metrics of rewards and lengths.

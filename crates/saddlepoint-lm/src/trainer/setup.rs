@@ -25,6 +25,7 @@ use super::{CONFIG, Event, Observer, settings, text};
 use crate::engine::{Policy, TensorSpec, Want};
 use crate::recipe::Recipe;
 use crate::rollout::Server;
+use crate::teacher;
 use crate::tether::Tether;
 use crate::{Error, Result};
 
@@ -48,6 +49,8 @@ pub(super) struct Run<'a> {
     pub(super) order: Order,
     /// What samples in the place of this process.
     pub(super) server: Option<Server>,
+    /// What says of completions what a teacher does that is not in this process.
+    pub(super) teacher: Option<teacher::Server>,
     pub(super) state: State,
     /// Weights of `state.kept`.
     pub(super) kept: Vec<f32>,
@@ -88,10 +91,12 @@ impl<'a> Run<'a> {
         };
         let server =
             job.rollout().server.map(|server| Server::new(server, dir.path().join(SERVED))).transpose()?;
+        let teacher = job.teacher()?;
         Ok(Self {
             job,
             dir,
             server,
+            teacher,
             recorder,
             watch,
             seed,
@@ -111,7 +116,7 @@ impl<'a> Run<'a> {
     /// The statistics that a step needs of the policy.
     pub(super) fn want(&self) -> Want {
         let want = self.job.want(self.tether.as_ref());
-        Want { ref_logp: want.ref_logp && self.cached.is_none(), ..want }
+        Want { ref_logp: want.ref_logp && self.cached.is_none() && self.teacher.is_none(), ..want }
     }
 
     /// How samples are drawn.

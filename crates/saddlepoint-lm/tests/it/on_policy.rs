@@ -363,7 +363,7 @@ fn every_method_on_rewards_is_refused_without_them_and_no_other_takes_them() {
         let method = config.build().expect("valid");
         let name = method.meta().name;
         let mut recipe = REWARDED.replace("METHOD", &format!("name = \"{name}\""));
-        if method.teacher() {
+        if method.teacher().is_some() {
             recipe.push_str("[teacher]\npath = \"teacher\"\n");
         }
         let without = recipe.replace("[reward]\nreward_funcs = [{ name = \"task_reward\" }]\n", "");
@@ -381,7 +381,7 @@ fn every_method_on_rewards_is_refused_without_them_and_no_other_takes_them() {
 }
 
 /// Right more often than the base, and of another shape.
-fn with_teacher(place: &Path) {
+pub(crate) fn with_teacher(place: &Path) {
     let text = BASE
         .replace("right = 0.5", "right = 0.9")
         .replace("hidden_size = 48", "hidden_size = 64")

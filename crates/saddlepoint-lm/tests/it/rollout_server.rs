@@ -1,4 +1,5 @@
-//! Training on completions of a server, which is one in this file: it delays, drops, lies and dies.
+//! Training on completions of a server, which is one in this file: it delays, drops, lies and dies. It also says what its model does of
+//! given tokens (`teacher_server`).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,11 +17,12 @@ use saddlepoint_lm::trainer::run;
 use serde_json::{Value, json};
 
 use crate::on_policy::place;
+use crate::teacher_server;
 use crate::trainer::{lines, load, quiet};
 
 /// What becomes of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
+pub(crate) enum Fate {
     /// It is answered.
     Answer,
     /// The connection is closed without a word.
@@ -36,12 +38,12 @@ enum Fate {
 }
 
 /// By the number of the request.
-type Fates = fn(usize) -> Fate;
+pub(crate) type Fates = fn(usize) -> Fate;
 
 const LIES: usize = 8;
 
 /// A server of one model on this machine.
-struct Service {
+pub(crate) struct Service {
     base: PathBuf,
     /// Adapters by the name that they were loaded as.
     adapters: Mutex<BTreeMap<String, PathBuf>>,
@@ -52,7 +54,7 @@ struct Service {
 
 impl Service {
     /// Serves in threads of its own; its address.
-    fn start(base: &Path, fate: Fates) -> (String, Arc<Self>) {
+    pub(crate) fn start(base: &Path, fate: Fates) -> (String, Arc<Self>) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let service = Arc::new(Self {
@@ -91,8 +93,8 @@ impl Service {
             "/v1/load_lora_adapter" => self.load(&request),
             "/v1/unload_lora_adapter" => self.unload(&request),
             "/v1/completions" => match (self.fate)(self.requests.fetch_add(1, Ordering::Relaxed)) {
-                Fate::Answer => self.complete(&request, None),
-                Fate::Lie(lie) => self.complete(&request, Some(lie)),
+                Fate::Answer => self.answer(&request, None),
+                Fate::Lie(lie) => self.answer(&request, Some(lie)),
                 Fate::Busy => (503, json!({ "error": "overloaded" })),
                 Fate::Drop => return Ok(()),
                 Fate::Delay => return reader.read(&mut [0]).map(drop),
@@ -104,7 +106,8 @@ impl Service {
             },
             other => (404, json!({ "message": format!("{other} is not served") })),
         };
-        let reply = reply.to_string();
+        // What Python writes, and no JSON.
+        let reply = reply.to_string().replace("\"NaN\"", "NaN");
         let head =
             format!("HTTP/1.1 {status} x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", reply.len());
         stream.write_all((head + &reply).as_bytes())
@@ -128,6 +131,15 @@ impl Service {
         }
     }
 
+    fn answer(&self, request: &Value, lie: Option<usize>) -> (u16, Value) {
+        match request["prompt_logprobs"].as_u64() {
+            Some(count) => {
+                (200, teacher_server::scored(&self.base, &ids(request, "prompt"), count as usize, lie))
+            }
+            None => self.complete(request, lie),
+        }
+    }
+
     fn complete(&self, request: &Value, lie: Option<usize>) -> (u16, Value) {
         let name = request["model"].as_str().expect("text");
         let Some(path) = self.adapters.lock().expect("no panic").get(name).cloned() else {
@@ -146,19 +158,15 @@ impl Service {
         let mut policy = Policy::new(model.shape.clone(), setup).expect("fits");
         policy.load(model.source()).expect("weights");
         policy.load_adapter(adapter.source()).expect("fits");
-        let ids = |key: &str| -> Vec<u32> {
-            let list = request[key].as_array().expect("a list").iter();
-            list.map(|id| id.as_u64().expect("an id") as u32).collect()
-        };
         let config = GenerateConfig {
             max_new_tokens: request["max_tokens"].as_u64().expect("a number") as usize,
-            stop_ids: ids("stop_token_ids"),
+            stop_ids: ids(request, "stop_token_ids"),
             ..GenerateConfig::default()
         };
         let samples = request["n"].as_u64().expect("a number") as usize;
         let seed = Seed::new(request["seed"].as_u64().expect("a seed"));
         let drawn = Generator::new(&policy, config)
-            .and_then(|mut generator| generator.draw(&[&ids("prompt")], samples, seed))
+            .and_then(|mut generator| generator.draw(&[&ids(request, "prompt")], samples, seed))
             .expect("draws");
         let choice = |sample: &saddlepoint_lm::engine::Sample| {
             json!({
@@ -182,6 +190,11 @@ impl Service {
         }
         (200, reply)
     }
+}
+
+fn ids(request: &Value, key: &str) -> Vec<u32> {
+    let list = request[key].as_array().expect("a list").iter();
+    list.map(|id| id.as_u64().expect("an id") as u32).collect()
 }
 
 fn sets(url: &str, out: &str) -> Vec<String> {

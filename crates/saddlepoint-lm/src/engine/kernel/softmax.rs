@@ -113,6 +113,8 @@ pub struct RowCotangent {
     pub entropy: f64,
     /// With respect to the divergence.
     pub divergence: f64,
+    /// The sum of those with respect to log-probabilities of other tokens, of which the sweep does the part that all tokens share.
+    pub listed: f64,
 }
 
 pub(crate) fn accumulate(chunk: Vocabulary<'_>, reference: Option<&[f32]>, rows: &mut [RowState]) {
@@ -328,7 +330,8 @@ pub(crate) fn backward(
 }
 
 /// With `lp = ln p`: `d logp / dz_v = [v = y] - p_v`, `d H / dz_v = -p_v (lp_v + H)` and for a divergence `sum q f(p/q)`
-/// `dD / dz_v = p_v (f'_v - sum_w p_w f'_w)`, which is `p_v (lp_v - lq_v - KL)` for `KL(p||q)` and `p_v - q_v` for `KL(q||p)`.
+/// `dD / dz_v = p_v (f'_v - sum_w p_w f'_w)`, which is `p_v (lp_v - lq_v - KL)` for `KL(p||q)` and `p_v - q_v` for `KL(q||p)`. What is
+/// asked for by log-probabilities of tokens other than the target is here in its part `-p_v` alone.
 #[inline(always)]
 fn backward_row(
     chunk: Vocabulary<'_>,
@@ -339,6 +342,7 @@ fn backward_row(
 ) {
     let lse = state.lse() as f32;
     let (g_logp, g_entropy, g_divergence) = (c.logp as f32, c.entropy as f32, c.divergence as f32);
+    let g_logps = (c.logp + c.listed) as f32;
     let entropy = if chunk.entropy { state.entropy() as f32 } else { 0.0 };
     match (reference, chunk.divergence) {
         (Some(r), Some(kind)) => {
@@ -348,20 +352,21 @@ fn backward_row(
                     let value = state.divergence(kind) as f32;
                     for (z, &r) in z.iter_mut().zip(r) {
                         let lp = *z - lse;
-                        let slope =
-                            g_divergence * (lp - (r - ref_lse) - value) - g_entropy * (lp + entropy) - g_logp;
+                        let slope = g_divergence * (lp - (r - ref_lse) - value)
+                            - g_entropy * (lp + entropy)
+                            - g_logps;
                         *z = exp(lp) * slope;
                     }
                 }
                 Divergence::ForwardKl => {
                     for (z, &r) in z.iter_mut().zip(r) {
                         let lp = *z - lse;
-                        let slope = g_divergence - g_entropy * (lp + entropy) - g_logp;
+                        let slope = g_divergence - g_entropy * (lp + entropy) - g_logps;
                         *z = exp(lp) * slope - g_divergence * exp(r - ref_lse);
                     }
                 }
                 _ => {
-                    let shared = -g_divergence * state.slope as f32 - g_logp;
+                    let shared = -g_divergence * state.slope as f32 - g_logps;
                     with_terms!(kind, |term| apart(
                         z,
                         r,
@@ -376,7 +381,7 @@ fn backward_row(
         _ => {
             for z in z.iter_mut() {
                 let lp = *z - lse;
-                *z = exp(lp) * (-g_entropy * (lp + entropy) - g_logp);
+                *z = exp(lp) * (-g_entropy * (lp + entropy) - g_logps);
             }
         }
     }
@@ -480,7 +485,7 @@ mod tests {
                 let got = states[0].divergence(kind);
                 assert!((got - value).abs() < 2e-6 * value + 2e-7, "{kind}: {got} against {value}");
 
-                let cotangent = RowCotangent { logp: 0.3, entropy: -0.2, divergence: 0.7 };
+                let cotangent = RowCotangent { logp: 0.3, entropy: -0.2, divergence: 0.7, listed: 0.0 };
                 let scalar = |z: &[f64]| {
                     let lp = log_softmax(z);
                     let entropy: f64 = lp.iter().map(|lp| -lp.exp() * lp).sum();

@@ -41,4 +41,16 @@ impl Policy {
         plan.add("packed operands", (rayon::current_num_threads() * PACKED_BYTES) as u64);
         plan
     }
+
+    /// Bytes of a policy of this shape and set-up that is asked for scores alone: no page of its gradients is ever touched, and it
+    /// has no reference. Packed operands are those of whatever else computes in the process.
+    pub fn scoring_bytes(shape: &Shape, setup: &Setup) -> u64 {
+        let (frozen, adapter) = match &setup.lora {
+            Some(lora) => (setup.frozen, lora.tensors(shape).iter().map(TensorSpec::len).sum()),
+            None => (Storage::F32, 0),
+        };
+        // Of each row its hidden state before and after the norm, and the norm.
+        let numbers = adapter + setup.max_rows * (2 * shape.hidden + 1);
+        Weights::bytes(shape, frozen) + Arena::bytes(shape, room(shape, setup, false)) + numbers as u64 * 4
+    }
 }

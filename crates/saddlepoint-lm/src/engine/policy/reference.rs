@@ -131,7 +131,8 @@ impl Policy {
         let slot = decoder.forward(&batch, arena, false, &mut |_, _| ());
         gather(decoder, arena, forest, &batch, slot, &mut rows.x, &mut rows.inv, &mut rows.hidden);
         let targets: Vec<u32> = forest.rows.iter().map(|r| r.target).collect();
-        let states = head_of(decoder, Want::default(), &rows.hidden, None).forward(&targets, head, None);
+        let (states, _) =
+            head_of(decoder, Want::default(), &rows.hidden, None, &[]).forward(&targets, head, None);
         Ok(states.iter().map(RowState::logp).collect())
     }
 }

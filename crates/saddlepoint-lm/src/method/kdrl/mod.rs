@@ -6,6 +6,7 @@
 //! d_t  = R_t²/2 (k2)                                 R_t = ln π_T(y_t|x, y_<t) − ln π(y_t|x, y_<t)
 //!        e^R − R − 1 (k3)                            π_T: the teacher
 //!        KL(π(·|x, y_<t) ‖ π_T(·|x, y_<t)) (full)    the exact sum over the vocabulary
+//!        the same with all but the teacher's most probable tokens taken for one (top_k): a lower bound
 //! β_k  = max(beta_init − beta_delta k, beta_min)     k: optimizer steps done
 //! m_i  = 1 (none)
 //!        0 where the completion is right, else 1 (response)
@@ -14,7 +15,8 @@
 //! ```
 //! `N` counts the tokens of the step from which something is learned. The divergence is that from the teacher, and there is none
 //! from the initial policy. Its gradient is that at each prefix, without what a token changes later: `−R ∇ ln π` in expectation for
-//! k2 and without the noise of the token for full. The gradient of k3 is that of the *forward* KL. A right completion is one with a
+//! k2 and without the noise of the token for full. The gradient of k3 is that of the *forward* KL. That of top_k has no noise of the token either and
+//! does not see how policy and teacher share what is left. A right completion is one with a
 //! reward of 1. A prompt whose completions all got the same has `A = 0` and still teaches by the teacher.
 //!
 //! `mode = "sequential"` distils alone for `kd_steps` steps (`L = (1/N) Σ Σ m_i d_t`) and then learns from rewards alone.
@@ -23,7 +25,7 @@
 //! |------|--------|---------|-------|---------|
 //! | mode | | joint | joint, sequential | both terms in every step, or one after the other |
 //! | kd_steps | | none | ≥ 1 | steps of distillation before rewards; `sequential` only, which needs it |
-//! | kl_estimator | d | k2 | k2, k3, full | how the divergence from the teacher is valued |
+//! | kl_estimator | d | k2 | k2, k3, full, top_k | how the divergence from the teacher is valued |
 //! | beta_init | β_0 | 5e-3 | ≥ 0 | first weight of the divergence; `joint` only, as the next two |
 //! | beta_min | | 1e-3 | [0, beta_init] | last weight |
 //! | beta_delta | | 5e-5 | ≥ 0 | how much it falls in a step; 0 keeps it |
@@ -31,18 +33,21 @@
 //! | mask_normalizer | | all | all, kept | divide the second term by all tokens, or by those that the mask keeps |
 //! | std | | population | population, sample | standard deviation by which advantages are divided |
 //!
-//! The teacher is `[teacher]` of the recipe. It stands where other methods have the reference of `[tether]`, so that there is no
+//! The teacher is `[teacher]` of the recipe: a model in this process, or a server, of which k2 and k3 read the sampled token and top_k also
+//! the most probable ones. It stands where other methods have the reference of `[tether]`, so that there is no
 //! tether beside it: with `grpo` and `tether.reference = { checkpoint = ... }` the divergence from another model is a constraint.
 //! # Metrics
 //! `loss` · `entropy` nats a token · `kl` from the teacher a token: the mean of k3, whatever is differentiated, or with full the
-//! exact value · `kdrl/beta` weight of the divergence (1 and 0 with `sequential`) · `kdrl/masked` share of tokens for which the
-//! teacher is not asked · `kdrl/clamped` share of tokens with `R` beyond ±20, which is held there.
+//! exact value · `kdrl/top_kl` with top_k, the bound that is differentiated, a token · `kdrl/left`, `kdrl/teacher_left` with it, what policy and
+//! teacher give to all other tokens, a token · `kdrl/beta` weight of the divergence (1 and 0 with `sequential`) · `kdrl/masked` share of tokens for which the
+//! teacher is not asked · `kdrl/clamped` share of tokens with `R`, or with top_k the log-ratio of a listed token, beyond ±20, which is held
+//! there.
 //! # Reference
 //! Xu et al. 2025, arXiv:2506.02208: eq. 5 and 8, sections 2.2 and 3.4; defaults from secondary sources.
 //! # Differences
 //! Where `R` is held at ±20, its slope is that of the policy-gradient form, `−R` with the held value, and not 0. The
-//! paper's sum over the most probable tokens and the teacher in the reward are not there. A
-//! completion without a reward is left out.
+//! paper's sum over the most probable tokens is said to be unstable, and alone is no divergence: here all others are one more event. The teacher in
+//! the reward is not there. A completion without a reward is left out.
 //! # Checked against
 //! published vectors, TRL 1.16's GRPO loss with k3 and PyTorch's derivative (`tests/golden/kdrl.json`), finite differences, the
 //! gradient of both KLs over many samples.
@@ -53,7 +58,7 @@ use serde::{Deserialize, Serialize};
 
 use super::advantage;
 use super::pairs::refuse;
-use super::{Family, Input, Meta, Method, OnPolicy, Per, Rewarded, Status, Sums, View};
+use super::{Family, Input, Meta, Method, OnPolicy, Per, Rewarded, Status, Sums, Teaching, View};
 use crate::Result;
 use crate::engine::{Cotangent, Want};
 use crate::reward::aggregate::Variance;
@@ -115,6 +120,8 @@ pub enum KlEstimator {
     K3,
     /// The exact reverse KL over the vocabulary.
     Full,
+    /// The reverse KL over the most probable tokens that a server tells, with all others taken for one: a lower bound.
+    TopK,
 }
 
 /// Where the teacher is not asked.
@@ -211,7 +218,7 @@ impl Kdrl {
     fn distilled(&self, r: f64) -> (f64, f64) {
         match self.config.kl_estimator {
             KlEstimator::K3 => (Estimator::K3.value(-r, 0.0), -r.exp_m1()),
-            KlEstimator::K2 | KlEstimator::Full => (Estimator::K2.value(-r, 0.0), -r),
+            KlEstimator::K2 | KlEstimator::Full | KlEstimator::TopK => (Estimator::K2.value(-r, 0.0), -r),
         }
     }
 
@@ -244,8 +251,12 @@ impl Method for Kdrl {
         Want { entropy: true, ref_logp: !self.is_full(), divergence, ..Want::default() }
     }
 
-    fn teacher(&self) -> bool {
-        true
+    fn teacher(&self) -> Option<Teaching> {
+        Some(match self.config.kl_estimator {
+            KlEstimator::K2 | KlEstimator::K3 => Teaching::Token,
+            KlEstimator::TopK => Teaching::Top,
+            KlEstimator::Full => Teaching::Whole,
+        })
     }
 
     /// The number of tokens that a mask keeps is known of a whole step only.
@@ -271,6 +282,10 @@ impl Method for Kdrl {
         out.logp.resize(view.stats.logp.len(), 0.0);
         if self.is_full() {
             out.divergence.resize(view.stats.logp.len(), 0.0);
+        }
+        let top_k = self.config.kl_estimator == KlEstimator::TopK;
+        if top_k {
+            out.listed = view.stats.listed.iter().map(|logps| vec![0.0; logps.len()]).collect();
         }
         let mut sums = Sums::default();
         let Some(rollout) = view.rollout else { return sums };
@@ -303,9 +318,22 @@ impl Method for Kdrl {
                 }
                 let log_ratio = view.stats.ref_logp[row] - view.stats.logp[row];
                 let r = log_ratio.clamp(-MOST, MOST);
+                kl += Estimator::K3.value(-r, 0.0);
+                if top_k {
+                    let top = top::divergence(&view.stats.listed[row], &view.stats.ref_listed[row]);
+                    clamped += usize::from(top.held);
+                    loss += weight * top.value;
+                    out.listed[row]
+                        .iter_mut()
+                        .zip(&top.slopes)
+                        .for_each(|(sum, slope)| *sum += weight * slope);
+                    sums.add("kdrl/top_kl", top.value, Per::Token);
+                    sums.add("kdrl/left", top.left, Per::Token);
+                    sums.add("kdrl/teacher_left", top.teacher_left, Per::Token);
+                    continue;
+                }
                 let (value, slope) = self.distilled(r);
                 clamped += usize::from(log_ratio.abs() > MOST);
-                kl += Estimator::K3.value(-r, 0.0);
                 loss += weight * value;
                 out.logp[row] += weight * slope;
             }
@@ -322,6 +350,8 @@ impl Method for Kdrl {
         sums
     }
 }
+
+mod top;
 
 #[cfg(test)]
 mod tests;

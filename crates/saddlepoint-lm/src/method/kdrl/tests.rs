@@ -20,6 +20,8 @@ struct Case {
     logp: Vec<f64>,
     teacher: Vec<f64>,
     divergence: Vec<f64>,
+    /// What policy and teacher say of the teacher's most probable tokens.
+    listed: [Vec<Vec<f64>>; 2],
     step: u64,
 }
 
@@ -32,6 +34,7 @@ fn first() -> Case {
         logp: vec![-0.5, -1.0, -0.8, -0.3, -1.2, -2.0, -0.1, -0.7],
         teacher: vec![-0.2, -0.9, -2.3, -0.1, -0.6, -3.5, -0.05, -0.4],
         divergence: vec![0.1; 8],
+        listed: [Vec::new(), Vec::new()],
         step: 0,
     }
 }
@@ -58,6 +61,8 @@ impl Case {
             ref_logp: self.teacher.clone(),
             entropy: vec![0.0; self.logp.len()],
             divergence: self.divergence.clone(),
+            listed: self.listed[0].clone(),
+            ref_listed: self.listed[1].clone(),
             ..Stats::default()
         };
         let norm = Norm { tokens: self.logp.len(), sequences: sequences.len(), ..Norm::default() };
@@ -224,6 +229,7 @@ fn sampled(tokens: &[usize]) -> Case {
         logp,
         teacher,
         divergence,
+        listed: [Vec::new(), Vec::new()],
         step: 0,
     }
 }
@@ -277,6 +283,54 @@ fn values_and_gradients_at_one_prefix_are_those_of_v4() {
         };
         assert_close!((at(1e-5) - at(-1e-5)) / 2e-5, slope, rtol = 1e-8);
     }
+}
+
+/// With all tokens listed the derivative is that of the reverse KL without the noise of the sample, with fewer it is that of what they
+/// tell apart; a mask leaves it out, and the weight and the number of tokens are those of every estimator.
+#[test]
+fn the_most_probable_tokens_teach_without_the_sample() {
+    let (p, q) = (ln_softmax(STUDENT), ln_softmax(TEACHER));
+    // The teacher's order.
+    let order = [1, 0, 2];
+    let of = |count: usize, tokens: &[usize], config: KdrlConfig| {
+        let list = |logps: [f64; 3]| order[..count].iter().map(|&v| logps[v]).collect::<Vec<_>>();
+        let case = sampled(tokens);
+        let listed = [vec![list(p); tokens.len()], vec![list(q); tokens.len()]];
+        Case { listed, ..case }.of(&kdrl(config))
+    };
+    let [ps, qs] = [p, q].map(|logps| logps.map(f64::exp));
+    let exact = Divergence::ReverseKl.between(&ps, &qs);
+    for token in 0..3 {
+        let (means, out) = of(3, &[token], distillation(KlEstimator::TopK));
+        assert_close!([get(&means, "loss"), get(&means, "kdrl/top_kl")], [exact; 2], rtol = 1e-12);
+        let sum: f64 = out.listed[0].iter().sum();
+        let gradient: [f64; 3] = std::array::from_fn(|v| {
+            out.listed[0][order.iter().position(|&w| w == v).expect("listed")] - ps[v] * sum
+        });
+        assert_close!(gradient, REVERSE, rtol = 1e-12);
+        assert_close!(out.logp, [0.0], atol = 1e-15);
+    }
+    let (means, out) = of(1, &[0, 2], distillation(KlEstimator::TopK));
+    let two = Divergence::ReverseKl.between(&[ps[1], 1.0 - ps[1]], &[qs[1], 1.0 - qs[1]]);
+    assert_close!([get(&means, "loss"), get(&means, "kdrl/top_kl")], [two; 2], rtol = 1e-12);
+    assert_close!(
+        [get(&means, "kdrl/left"), get(&means, "kdrl/teacher_left")],
+        [1.0 - ps[1], 1.0 - qs[1]],
+        rtol = 1e-12
+    );
+    // What is reported as the divergence stays the estimate from the sampled tokens.
+    let k3 = get(&sampled(&[0, 2]).of(&kdrl(distillation(KlEstimator::K2))).0, "kl");
+    assert_close!(get(&means, "kl"), k3, rtol = 1e-14);
+    let weighted = of(1, &[0, 2], constant(0.3, KlEstimator::TopK)).1;
+    for (a, b) in weighted.listed.iter().flatten().zip(out.listed.iter().flatten()) {
+        assert_close!(*a, 0.3 * b, rtol = 1e-12);
+    }
+    let masked = KdrlConfig { mask: Mask::Response, ..distillation(KlEstimator::TopK) };
+    let mut case = sampled(&[0, 2]);
+    case.listed = [vec![vec![p[1]]; 2], vec![vec![q[1]]; 2]];
+    case.rewards = vec![1.0, 0.0];
+    let slopes = case.of(&kdrl(masked)).1.listed;
+    assert_eq!((slopes[0][0], slopes[1][0]), (0.0, out.listed[1][0]));
 }
 
 #[test]

@@ -122,6 +122,11 @@ impl Reward for RewardModel {
         2.0 * self.parameters as f64 * (cases * self.config.max_length) as f64 / SLOW
     }
 
+    fn bytes(&self, cases: usize, longest: usize) -> u64 {
+        let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        members.iter().map(|member| member.bytes(cases, longest, self.config.max_length)).sum()
+    }
+
     fn score(&self, cases: &[Case]) -> Judged {
         let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
         let mut scores = vec![Vec::with_capacity(members.len()); cases.len()];

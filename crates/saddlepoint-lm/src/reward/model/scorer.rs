@@ -70,6 +70,15 @@ impl Scorer {
         self.folder.shape.parameters()
     }
 
+    /// Bytes that it takes once it has been asked for this many scores at a time, of sequences of at most `longest` tokens.
+    pub(super) fn bytes(&self, cases: usize, longest: usize, max_length: usize) -> u64 {
+        let setup = setup(&self.folder, self.adapter.as_ref(), max_length);
+        // Room that no pass comes to is never touched.
+        let (max_tokens, max_rows) =
+            (setup.max_tokens.min(cases.saturating_mul(longest)), setup.max_rows.min(cases));
+        Policy::scoring_bytes(&self.folder.shape, &Setup { max_tokens, max_rows, ..setup })
+    }
+
     /// The sequence of a case as the model was trained to read it: an end only where the completion was ended.
     fn ids(&self, case: &Case, max_length: usize) -> Result<Vec<u32>> {
         let turn = self.turn.as_ref().filter(|turn| case.prompt.ends_with(&turn.opening));
@@ -105,24 +114,29 @@ impl Scorer {
         let sequences: Vec<Vec<u32>> =
             cases.iter().map(|case| self.ids(case, max_length)).collect::<Result<_>>()?;
         let pad = self.folder.scoring_pad();
-        let policy = match &mut self.policy {
-            Some(policy) => policy,
-            None => self.policy.insert(load(&self.folder, self.adapter.as_ref(), max_length)?),
+        let policy = if let Some(policy) = &mut self.policy {
+            policy
+        } else {
+            let setup = setup(&self.folder, self.adapter.as_ref(), max_length);
+            self.policy.insert(load(&self.folder, self.adapter.as_ref(), setup)?)
         };
         let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
         scores(policy, &sequences, pad, max_length)
     }
 }
 
-fn load(folder: &ModelFolder, adapter: Option<&adapter::Adapter>, max_length: usize) -> Result<Policy> {
-    let setup = Setup {
+fn setup(folder: &ModelFolder, adapter: Option<&adapter::Adapter>, max_length: usize) -> Setup {
+    Setup {
         lora: adapter.map(|adapter| adapter.config.clone()),
         frozen: Storage::F32,
         reference: Reference::None,
         recompute: false,
         max_tokens: PASS.max(max_length.min(folder.shape.context)),
         max_rows: PASS,
-    };
+    }
+}
+
+fn load(folder: &ModelFolder, adapter: Option<&adapter::Adapter>, setup: Setup) -> Result<Policy> {
     let mut policy = Policy::new(folder.shape.clone(), setup)?;
     if folder.lacks_score() {
         // An adapter brings the weights of its own.
