@@ -8,6 +8,8 @@
 //! | [`record`] | `metrics.jsonl`, `events.jsonl` and TensorBoard files of a run |
 //! | [`reproduce`] | a paper's claims, measured and judged |
 //! | [`interval`] | a mean with its confidence interval |
+//! | [`power`] | the exponent by which a quantity grows, with its standard error |
+//! | [`axis`] | an axis of a chart and its ticks |
 //! | [`progress`] | a bar on a terminal |
 //! | [`atomic`] | files and folders that are there whole or not at all |
 //! | [`clock`] | the only place that reads a clock |
@@ -17,12 +19,14 @@
 //! Nothing here knows what is trained or solved.
 
 pub mod atomic;
+pub mod axis;
 pub mod clock;
 pub mod config;
 mod error;
 pub mod interval;
 pub mod memory;
 pub mod metrics;
+pub mod power;
 pub mod progress;
 pub mod record;
 pub mod reproduce;

@@ -3,6 +3,7 @@
 //! `W = W⁺ − W⁻` with both parts at least 0 makes the norm smooth within bounds, for the L-BFGS of `saddlepoint_opt`.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use saddlepoint_opt::problem::{Bounds, minimize};
 use saddlepoint_opt::solver::{AugmentedLagrangian, Solver as _, Stop};
@@ -20,6 +21,35 @@ pub(super) struct Fitted {
 
 /// A function of the matrix with its gradient, or nothing outside of its domain.
 pub(super) type Penalty<'a> = &'a (dyn Fn(&[f64]) -> Option<(f64, Vec<f64>)> + Sync);
+
+/// What a minimisation came to.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Minimum {
+    /// The matrix.
+    pub(super) w: Vec<f64>,
+    /// Whether it is stationary to the tolerance.
+    pub(super) reached: bool,
+    /// Matrices whose value and gradient were computed on the way.
+    pub(super) evaluations: u64,
+}
+
+/// What the minimisations of a method took, one after the other.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Effort {
+    pub(super) stages: usize,
+    /// Those that did not reach their tolerance.
+    pub(super) missed: usize,
+    pub(super) evaluations: u64,
+}
+
+impl Effort {
+    /// Counts one of them.
+    pub(super) fn add(&mut self, minimum: &Minimum) {
+        self.stages += 1;
+        self.missed += usize::from(!minimum.reached);
+        self.evaluations += minimum.evaluations;
+    }
+}
 
 impl Fitted {
     /// `½ tr((I − W)ᵀ S (I − W))` and its gradient `−S (I − W)`.
@@ -39,8 +69,7 @@ impl Fitted {
         (0.5 * (along - diagonal), grad)
     }
 
-    /// Minimises `weight (squares + λ |W|₁) + penalty(W)` from `w`, to a stationarity in units of `weight` times the largest variance; the
-    /// matrix, and whether that was reached.
+    /// Minimises `weight (squares + λ |W|₁) + penalty(W)` from `w`, to a stationarity in units of `weight` times the largest variance.
     pub(super) fn minimise(
         &self,
         w: &[f64],
@@ -48,12 +77,14 @@ impl Fitted {
         tolerance: f64,
         steps: u64,
         penalty: Penalty,
-    ) -> Result<(Vec<f64>, bool)> {
+    ) -> Result<Minimum> {
         let (d, size) = (self.d, self.d * self.d);
         let unit = weight * (0..d).map(|i| self.gram[i * d + i]).fold(f64::MIN_POSITIVE, f64::max);
         let matrix = |x: &[f64]| -> Vec<f64> { (0..size).map(|k| x[k] - x[size + k]).collect() };
         let last: Mutex<(Vec<f64>, f64)> = Mutex::new((Vec::new(), 0.0));
+        let evaluations = AtomicU64::new(0);
         let pass = |x: &[f64], g: &mut [f64]| -> f64 {
+            evaluations.fetch_add(1, Ordering::Relaxed);
             let w = matrix(x);
             let value = match penalty(&w) {
                 None => {
@@ -92,7 +123,7 @@ impl Fitted {
         };
         let outcome = solver.solve(&problem, &x0)?;
         let reached = outcome.kkt.error() <= tolerance;
-        Ok((matrix(&outcome.x), reached))
+        Ok(Minimum { w: matrix(&outcome.x), reached, evaluations: evaluations.load(Ordering::Relaxed) })
     }
 }
 
@@ -109,20 +140,16 @@ pub struct Relaxed {
     pub h: f64,
     /// Problems solved on the way.
     pub stages: usize,
+    /// Matrices whose value and gradient were computed, over all of them; each takes `O(d³)` operations.
+    pub evaluations: u64,
     /// What the reader has to know.
     pub notes: Vec<String>,
 }
 
 impl Relaxed {
     /// From the last matrix.
-    pub(super) fn new(
-        d: usize,
-        w: Vec<f64>,
-        threshold: f64,
-        h: f64,
-        stages: usize,
-        missed: usize,
-    ) -> Result<Self> {
+    pub(super) fn new(d: usize, w: Vec<f64>, threshold: f64, h: f64, effort: Effort) -> Result<Self> {
+        let Effort { stages, missed, evaluations } = effort;
         let raw = Weights::new(d, w)?;
         let (weights, needed) = raw.acyclic(threshold);
         let mut notes = Vec::new();
@@ -134,7 +161,7 @@ impl Relaxed {
         if missed > 0 {
             notes.push(format!("{missed} of {stages} problems were not solved to their tolerance"));
         }
-        Ok(Self { raw, weights, threshold: needed, h, stages, notes })
+        Ok(Self { raw, weights, threshold: needed, h, stages, evaluations, notes })
     }
 
     /// A topological order of the graph.
@@ -153,8 +180,9 @@ mod tests {
     fn without_a_penalty_on_cycles_it_is_a_lasso_of_each_node_on_all_others() {
         let fitted = Fitted { d: 2, gram: vec![2.0, 1.0, 1.0, 3.0], lambda: 0.4 };
         let nothing = |_: &[f64]| Some((0.0, vec![0.0; 4]));
-        let (w, reached) = fitted.minimise(&[0.0; 4], 1.0, 1e-9, 500, &nothing).expect("solves");
-        assert!(reached);
+        let Minimum { w, reached, evaluations } =
+            fitted.minimise(&[0.0; 4], 1.0, 1e-9, 500, &nothing).expect("solves");
+        assert!(reached && (1..500).contains(&evaluations), "{evaluations}");
         // Soft-thresholded moments by the variance of the regressor.
         assert_close!(w, [0.0, 0.6 / 2.0, 0.6 / 3.0, 0.0], atol = 1e-8);
         let (value, grad) = fitted.squares(&[0.0, 0.5, 0.0, 0.0]);

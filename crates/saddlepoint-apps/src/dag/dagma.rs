@@ -15,7 +15,7 @@
 
 use super::Data;
 use super::acyclicity::Acyclicity;
-use super::continuous::{Fitted, Relaxed};
+use super::continuous::{Effort, Fitted, Relaxed};
 use crate::{Error, Result};
 
 /// Settings of DAGMA.
@@ -58,20 +58,20 @@ impl Dagma {
         let d = data.nodes();
         let fitted = Fitted { d, gram: data.gram()?, lambda: self.lambda };
         let mut w = vec![0.0; d * d];
-        let (mut mu, mut missed) = (self.mu, 0);
+        let (mut mu, mut effort) = (self.mu, Effort::default());
         for &s in &self.s {
             let mut s = s;
             while Acyclicity::LogDet(s).of_squares(&w, d).is_none() {
                 s += 0.1;
             }
             let penalty = |w: &[f64]| Acyclicity::LogDet(s).of_squares(w, d);
-            let (next, reached) = fitted.minimise(&w, mu, 1e-3, self.steps, &penalty)?;
-            missed += usize::from(!reached);
-            w = next;
+            let found = fitted.minimise(&w, mu, 1e-3, self.steps, &penalty)?;
+            effort.add(&found);
+            w = found.w;
             mu *= 0.1;
         }
         let h = Acyclicity::LogDet(1.0).of_squares(&w, d).map_or(f64::INFINITY, |found| found.0);
-        Relaxed::new(d, w, self.threshold, h, self.s.len(), missed)
+        Relaxed::new(d, w, self.threshold, h, effort)
     }
 }
 

@@ -15,7 +15,7 @@
 
 use super::Data;
 use super::acyclicity::Acyclicity;
-use super::continuous::{Fitted, Relaxed};
+use super::continuous::{Effort, Fitted, Relaxed};
 use crate::{Error, Result};
 
 /// Settings of NOTEARS.
@@ -55,16 +55,16 @@ impl Notears {
         let fitted = Fitted { d, gram: data.gram()?, lambda: self.lambda };
         let (mut w, mut h) = (vec![0.0; d * d], f64::INFINITY);
         let (mut rho, mut alpha) = (1.0, 0.0);
-        let (mut stages, mut missed) = (0, 0);
-        while h > self.h && rho < self.rho && stages < 300 {
+        let mut effort = Effort::default();
+        while h > self.h && rho < self.rho && effort.stages < 300 {
             let penalty = |w: &[f64]| {
                 let (h, dh) = Acyclicity::Exponential.of_squares(w, d)?;
                 let factor = alpha + rho * h;
                 Some((0.5 * rho * h * h + alpha * h, dh.iter().map(|g| factor * g).collect()))
             };
-            let (next, reached) = fitted.minimise(&w, 1.0, 1e-4, self.steps, &penalty)?;
-            stages += 1;
-            missed += usize::from(!reached);
+            let found = fitted.minimise(&w, 1.0, 1e-4, self.steps, &penalty)?;
+            effort.add(&found);
+            let next = found.w;
             let next_h = Acyclicity::Exponential.of_squares(&next, d).map_or(f64::INFINITY, |found| found.0);
             if next_h > 0.25 * h && next_h > self.h {
                 rho *= 10.0;
@@ -74,7 +74,7 @@ impl Notears {
             alpha += rho * h;
         }
         // Where ρ reached its end the last matrix with progress stays; it had the least cycles.
-        Relaxed::new(d, w, self.threshold, h, stages, missed)
+        Relaxed::new(d, w, self.threshold, h, effort)
     }
 }
 

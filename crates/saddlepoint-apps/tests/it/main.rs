@@ -1,3 +1,4 @@
 //! Whole problems through the public interface.
 
 mod sachs;
+mod tables;

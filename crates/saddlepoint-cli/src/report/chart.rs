@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
+use saddlepoint_core::axis::Axis;
 use saddlepoint_core::reproduce::Curve;
 
-use super::axis::Axis;
 use super::escape;
 use crate::output::number;
 

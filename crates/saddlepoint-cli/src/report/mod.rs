@@ -2,7 +2,6 @@
 //!
 //! The page loads nothing: style, script and figures are inside, and its own policy forbids the rest.
 
-mod axis;
 mod chart;
 mod frontier;
 mod measure;

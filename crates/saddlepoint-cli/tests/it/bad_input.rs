@@ -214,6 +214,7 @@ fn no_file_of_the_corpora_makes_the_program_fail_otherwise_than_in_words() {
         ("gguf", "x.gguf", &["convert", "x.gguf", "out"][..]),
         ("safetensors", "m/model.safetensors", &["convert", "m", "out"]),
         ("jsonl", "d.jsonl", &["score", "--model", "m", "--data", "d.jsonl", "--json"]),
+        ("table", "x.csv", &["solve", "dag", "--data", "x.csv", "--json"]),
     ] {
         for (name, path) in corpus(target) {
             let kept = fs::read(place.path(file)).ok();

@@ -7,6 +7,7 @@ mod machine;
 mod penalty_bilevel;
 mod sketched_newton;
 
+use saddlepoint_core::power::Power;
 use saddlepoint_core::reproduce;
 
 use crate::Error;
@@ -18,23 +19,7 @@ pub type Reproduction = reproduce::Reproduction<Error>;
 pub const LIST: &[&Reproduction] =
     &[&lv_hba::REPRODUCTION, &penalty_bilevel::REPRODUCTION, &sketched_newton::REPRODUCTION];
 
-/// The order of `b` in `a`: the slope of the line through their logarithms by least squares.
+/// The order of `b` in `a`: the exponent of the power that fits best.
 fn slope(points: impl IntoIterator<Item = (f64, f64)>) -> f64 {
-    let points: Vec<(f64, f64)> = points.into_iter().map(|(a, b)| (a.ln(), b.ln())).collect();
-    let count = points.len() as f64;
-    let [mean_a, mean_b] =
-        points.iter().fold([0.0; 2], |[a, b], point| [a + point.0 / count, b + point.1 / count]);
-    let [mixed, square] = points.iter().fold([0.0; 2], |[mixed, square], (a, b)| {
-        [mixed + (a - mean_a) * (b - mean_b), square + (a - mean_a).powi(2)]
-    });
-    mixed / square
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn the_order_of_a_power_is_its_exponent() {
-        let order = super::slope([1.0_f64, 2.0, 5.0].map(|a| (a, 3.0 * a.powf(-1.5))));
-        assert!((order + 1.5).abs() < 1e-12, "{order}");
-    }
+    Power::of(&points.into_iter().collect::<Vec<_>>()).exponent
 }

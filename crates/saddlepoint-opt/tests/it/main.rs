@@ -2,5 +2,6 @@
 
 mod bilevel;
 mod conformance;
+mod examples;
 mod golden;
 mod sif;

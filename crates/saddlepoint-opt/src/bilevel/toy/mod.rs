@@ -1,5 +1,9 @@
 //! Small problems with known solutions, for trying a method out.
 
+mod strongly_convex;
+
+pub use strongly_convex::{Solution, StronglyConvex};
+
 use super::{Bilevel, Form, Quadratic, Sizes};
 use crate::Result;
 use crate::problem::{Bounds, Simple};

@@ -1,8 +1,8 @@
-//! One axis of a chart: values to pixels, and ticks at round numbers.
+//! One axis of a chart: values to pixels, and ticks at round numbers. For whoever draws: reports of runs, plots in documents.
 
 /// A linear or logarithmic map from values to pixels.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Axis {
+pub struct Axis {
     low: f64,
     high: f64,
     log: bool,
@@ -13,7 +13,7 @@ pub(super) struct Axis {
 impl Axis {
     /// An axis over `low..=high`, drawn from pixel `start` to pixel `end`. `log` needs `low > 0`.
     /// An empty range is widened, so that a constant is drawn in the middle.
-    pub(super) fn new(low: f64, high: f64, log: bool, start: f64, end: f64) -> Self {
+    pub fn new(low: f64, high: f64, log: bool, start: f64, end: f64) -> Self {
         let (low, high) = if high > low {
             (low, high)
         } else if log {
@@ -26,7 +26,7 @@ impl Axis {
     }
 
     /// The pixel of a value.
-    pub(super) fn place(&self, value: f64) -> f64 {
+    pub fn place(&self, value: f64) -> f64 {
         let share = if self.log {
             (value / self.low).ln() / (self.high / self.low).ln()
         } else {
@@ -36,7 +36,7 @@ impl Axis {
     }
 
     /// Round values inside the range with their labels, about `wanted` of them.
-    pub(super) fn ticks(&self, wanted: usize) -> Vec<(f64, String)> {
+    pub fn ticks(&self, wanted: usize) -> Vec<(f64, String)> {
         if self.log {
             let ticks = self.powers(wanted);
             if ticks.len() >= 2 {
@@ -47,7 +47,7 @@ impl Axis {
     }
 
     /// The same at whole numbers only, for an axis that counts.
-    pub(super) fn whole_ticks(&self, wanted: usize) -> Vec<(f64, String)> {
+    pub fn whole_ticks(&self, wanted: usize) -> Vec<(f64, String)> {
         self.spaced(round_step((self.high - self.low) / wanted as f64).max(1.0))
     }
 

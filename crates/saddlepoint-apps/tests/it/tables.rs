@@ -1,0 +1,36 @@
+//! The corpus of the fuzzer through the reader of tables, and through what comes before a search.
+
+use std::path::{Path, PathBuf};
+
+use saddlepoint_apps::dag::score::LeastSquares;
+use saddlepoint_apps::dag::{Data, Scaling};
+
+fn corpus() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/table")
+}
+
+#[test]
+fn the_corpus_of_the_fuzzer_is_read_or_refused_with_its_place() {
+    let mut count = 0;
+    for file in std::fs::read_dir(corpus()).expect("the corpus is part of the project") {
+        let path = file.expect("readable").path();
+        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+        let bytes = std::fs::read(&path).expect("readable");
+        let result = Data::parse(&bytes, Path::new("t.csv"));
+        assert_eq!(result.is_ok(), name.starts_with("good-"), "{name}: {result:?}");
+        match result {
+            Err(error) => assert!(error.to_string().starts_with("t.csv:"), "{name}: {error}"),
+            Ok(data) => {
+                assert!(data.rows() >= 2 && data.columns().iter().flatten().all(|x| x.is_finite()), "{name}");
+                for scaling in [Scaling::None, Scaling::Centre, Scaling::Standardise] {
+                    let scored = data.scaled(scaling).and_then(|data| LeastSquares::new(&data));
+                    if let Err(error) = scored {
+                        assert!(error.to_string().ends_with("measure it in other units"), "{name}: {error}");
+                    }
+                }
+            }
+        }
+        count += 1;
+    }
+    assert!(count >= 34, "{count}");
+}
