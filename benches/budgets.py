@@ -1,11 +1,12 @@
 """Whether a budget holds, on a real model: three methods under three budgets, and penalties for comparison.
 
-    python benches/budgets.py --saddle target/release/saddle --model models/smollm2 --data PATH/persona/risk-averse.jsonl --runs runs/budgets [--json]
+    python benches/budgets.py --saddle target/release/saddle --model models/smollm2 --data PATH/persona/*.jsonl --runs runs/budgets [--json]
 
-Each run trains SmolLM2 with LoRA on pairs of answers to statements (Anthropic's model-written evaluations) and measures the
-divergence at the end on held-out prompts. The controller's gains are softer than its defaults: answers of a word or two are
-learned between two measurements, and their divergence differs much from prompt to prompt. A run that is there already is read, not repeated. A budget is kept if the
-measured divergence is at most 1.1 of it, and used if its 95 % interval is not below 0.9 of it or if the tether ended at
+Each run trains SmolLM2 with LoRA on pairs of answers to statements (Anthropic's model-written evaluations; all files are
+one data set, of which a run sees a part once) and measures the divergence at the end on held-out prompts. The controller's
+gains are softer than its defaults: answers of a word or two are learned between two measurements, and their divergence
+differs much from prompt to prompt. A run that is there already is read, not repeated. A budget is kept if the measured
+divergence is at most 1.1 of it, and used if its 95 % interval is not below 0.9 of it or if the tether ended at
 the method's own beta, where it does not bind. A penalty does the same for a budget if with one beta the intervals of all
 three methods meet the range of a tenth around it.
 Exit code 1 if a budget is not kept and used, or if a penalty does the same.
@@ -33,7 +34,7 @@ dtype = "bf16"
 lora = {{ r = 16, lora_alpha = 32.0 }}
 [data]
 path = {data}
-eval_fraction = 0.3
+eval_fraction = 0.03
 [method]
 name = "dpo"
 [tether]
@@ -49,18 +50,23 @@ nu = 0.5
 learning_rate = 5e-4
 [train]
 output_dir = "unused"
-max_steps = 120
+max_steps = 160
 per_device_train_batch_size = 4
-lr_scheduler_type = "constant"
+lr_scheduler_type = "linear"
 logging_steps = 10
 """
+
+
+def quoted(path: Path) -> str:
+    """The absolute path as TOML has it."""
+    return json.dumps(str(path.resolve()))
 
 
 def run(saddle: Path, recipe: Path, out: Path, settings: list[str]) -> dict:
     """The tether of the run in `out`, which is made if it has not ended."""
     summary = out / "summary.json"
     if not summary.is_file():
-        words = [*settings, f"train.output_dir={json.dumps(str(out.resolve()))}"]
+        words = [*settings, f"train.output_dir={quoted(out)}"]
         resume = ["--resume"] if out.is_dir() else []
         argv = [str(saddle), "train", str(recipe), "--json", *resume]
         done = subprocess.run(argv + [w for s in words for w in ("--set", s)], stdout=subprocess.DEVNULL)
@@ -72,13 +78,16 @@ def run(saddle: Path, recipe: Path, out: Path, settings: list[str]) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("saddle", "model", "data", "runs"):
+    for name in ("saddle", "model", "runs"):
         parser.add_argument(f"--{name}", required=True, type=Path)
+    parser.add_argument("--data", required=True, type=Path, nargs="+")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     options.runs.mkdir(parents=True, exist_ok=True)
+    data = options.runs / "data.jsonl"
+    data.write_text("".join(path.read_text().rstrip("\n") + "\n" for path in options.data))
     recipe = options.runs / "recipe.toml"
-    recipe.write_text(RECIPE.format(**{k: json.dumps(str(getattr(options, k).resolve())) for k in ("model", "data")}))
+    recipe.write_text(RECIPE.format(model=quoted(options.model), data=quoted(data)))
 
     failed = False
     ends: dict[float, list[list[float]]] = {}

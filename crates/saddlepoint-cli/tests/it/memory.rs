@@ -74,7 +74,6 @@ sample_prompts = 0
 ";
 
 /// Trains and compares; the parts of the plan.
-
 #[track_caller]
 fn check(place: &Place, run: &str, recipe: &str) -> Value {
     place.write("recipe.toml", recipe.replace("RUN", run));
