@@ -23,7 +23,7 @@ impl Power {
             [square + (a - size).powi(2), mixed + (a - size) * (b - value)]
         });
         // Equal sizes may differ from their mean by rounding.
-        let differ = points.iter().any(|p| p.0 < points[0].0 || p.0 > points[0].0);
+        let differ = points.iter().any(|p| p.0.total_cmp(&points[0].0).is_ne());
         let exponent = if differ { mixed / square } else { f64::NAN };
         let left: f64 = points.iter().map(|(a, b)| (b - value - exponent * (a - size)).powi(2)).sum();
         let error = match points.len() {
