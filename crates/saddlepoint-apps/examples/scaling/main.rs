@@ -182,7 +182,7 @@ fn variables() -> Result<Section> {
     ];
     let problems = "`½ xᵀQx − bᵀx + ¼ Σ x_j⁴` subject to `a_iᵀx + ½ x_s² = r_i`, from 0. *Dense*: `Q = I + GGᵀ/n` with normal `G`, normal rows `a_i` of \
          length 1, `s = i`. *Chain*: `Q = tridiag(−1, 4, −1)`, `a_i` the second difference at `s = 4i`, all of them sparse. Every tolerance is \
-         1e-4.";
+         1e-4, and a linear system may take a million sketch steps.";
     Ok(Section { name: "n", title: "Variables", label: "variables n", problems, series })
 }
 

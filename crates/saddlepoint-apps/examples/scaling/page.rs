@@ -76,7 +76,9 @@ pub(crate) fn write(sections: &[Section]) -> String {
             );
         }
     }
-    sections.iter().for_each(|section| measurements(section, &mut text));
+    for section in sections {
+        measurements(section, &mut text);
+    }
     text
 }
 

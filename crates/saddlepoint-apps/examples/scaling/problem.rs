@@ -66,9 +66,9 @@ impl Smooth {
             }
             Shape::Chain => {
                 for i in 0..m {
-                    [(0, 1.0), (1, -2.0), (2, 1.0)]
-                        .into_iter()
-                        .for_each(|(k, value)| a.push(i, 4 * i + k, value));
+                    for (k, value) in [(0, 1.0), (1, -2.0), (2, 1.0)] {
+                        a.push(i, 4 * i + k, value);
+                    }
                 }
             }
         }
