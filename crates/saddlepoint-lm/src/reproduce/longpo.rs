@@ -304,14 +304,16 @@ mod tests {
         let size = Size { facts: TINY, steps: 100 };
         let measured = |make: Make| findings(&setting, &size, make, &mut |_, _, _| ()).expect("runs").claims;
         let (real, turned) = (measured(&method), measured(&turned));
-        let claim = |claims: &[Claim], part: &str| {
-            claims.iter().find(|claim| claim.claim.starts_with(part)).expect("a claim").holds
+        let of = |claims: &[Claim], part: &str| {
+            let claim = claims.iter().find(|claim| claim.claim.starts_with(part)).expect("a claim");
+            (claim.holds, claim.interval)
         };
-        for part in [
-            "accuracy after long documents with LongPO less that with DPO",
-            "accuracy after short documents with LongPO less that of the model",
-        ] {
-            assert!(claim(&real, part) && !claim(&turned, part), "{real:?} {turned:?}");
+        let short = "accuracy after short documents with LongPO less that of the model";
+        assert!(of(&real, short).0, "{real:?}");
+        // By three seeds of this size the gain on long documents is not told from none, but well from what the other sign does.
+        for part in ["accuracy after long documents with LongPO less that with DPO", short] {
+            let ((_, [low, _]), (holds, [_, high])) = (of(&real, part), of(&turned, part));
+            assert!(!holds && low > high, "{real:?} {turned:?}");
         }
     }
 }

@@ -547,6 +547,8 @@ mod tests {
         /// First and second derivatives of every operation against differences.
         #[test]
         fn derivatives_are_those_of_differences(x in 0.3..0.9f64, y in 1.1..1.9f64, p in 0.5..1.5f64) {
+            // There MOD jumps.
+            prop_assume!((y / x - (y / x).round()).abs() > 1e-3);
             for text in [
                 "X*Y - Y/X + P", "SQRT(X*Y)", "EXP(X - Y*P)", "LOG(X + Y)", "LOG10(X*P)", "SIN(X*Y)", "COS(X/Y)", "TAN(X*P)",
                 "ASIN(X/Y)", "ACOS(X/Y)", "ATAN(X*Y)", "SINH(X*Y)", "COSH(X-Y)", "TANH(X*Y)", "ABS(X-Y)*X", "X**Y", "X**3*Y**(-2)",
