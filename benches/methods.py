@@ -29,25 +29,25 @@ max_length = 256
 eval_fraction = 0.03
 [method]
 name = "dpo"
-[tether]
-prompts = 1
-max_completion_length = 8
-every = 1000
 [optimizer]
 learning_rate = 1e-4
 [train]
 per_device_train_batch_size = 2
+sample_prompts = 0
 """
+
+# A budget that is not measured in between: what its term costs a step.
+BUDGET = ["tether.budget=4.0", "tether.prompts=2", "tether.max_completion_length=8", "tether.every=1000"]
 
 # Name, settings, and whether the limits are meant for it: `hypo` draws samples from the policy in every step, which
 # no other offline method does.
 VARIANTS = [
     ("dpo", ["method.name=dpo"], True),
-    ("dpo, exact budget", ["method.name=dpo", "tether.budget=4.0"], True),
+    ("dpo, exact budget", ["method.name=dpo", *BUDGET], True),
     ("f-dpo, Jensen-Shannon", ["method.name=f-dpo", "method.f_divergence_type=js_divergence"], True),
-    ("f-dpo, exact budget", ["method.name=f-dpo", "method.f_divergence_type=js_divergence", "tether.budget=4.0"], True),
+    ("f-dpo, exact budget", ["method.name=f-dpo", "method.f_divergence_type=js_divergence", *BUDGET], True),
     ("tdpo", ["method.name=tdpo"], True),
-    ("tdpo, exact budget", ["method.name=tdpo", "tether.budget=4.0"], True),
+    ("tdpo, exact budget", ["method.name=tdpo", *BUDGET], True),
     ("ipo", ["method.name=ipo"], True),
     ("simpo", ["method.name=simpo"], True),
     ("orpo", ["method.name=orpo"], True),
