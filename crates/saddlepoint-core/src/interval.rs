@@ -1,4 +1,5 @@
-//! A mean with its confidence interval: the one statistic by which measurements are judged.
+//! A mean with its confidence interval: the one statistic by which measurements are judged. And the median, where one slow run
+//! should not count.
 
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
@@ -27,6 +28,15 @@ impl Mean {
         let t = StudentsT::new(0.0, 1.0, n - 1.0).expect("positive degrees of freedom").inverse_cdf(0.975);
         let half = t * (variance / n).sqrt();
         Self { value, interval: [value - half, value + half] }
+    }
+}
+
+/// The middle value, or the mean of the two in the middle; NaN of none.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    match values.len() {
+        0 => f64::NAN,
+        n => f64::midpoint(values[(n - 1) / 2], values[n / 2]),
     }
 }
 

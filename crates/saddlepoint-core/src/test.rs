@@ -1,5 +1,6 @@
 //! What the tests of every crate share: comparison of numbers, and data that is not in the repository.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use crate::assert_close;
@@ -15,6 +16,19 @@ pub fn data(name: &str) -> Option<PathBuf> {
     }
     eprintln!("skipped: no {}; set SADDLE_DATA to the directory of the shared data", path.display());
     None
+}
+
+/// Files of the corpus of a fuzz target, by name.
+///
+/// # Panics
+/// There is none: it is part of the project.
+pub fn corpus(target: &str) -> BTreeMap<String, PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
+    std::fs::read_dir(folder)
+        .expect("the corpus is part of the project")
+        .map(|entry| entry.expect("an entry").path())
+        .map(|path| (path.file_name().expect("a name").to_string_lossy().into_owned(), path))
+        .collect()
 }
 
 /// Numbers that [`assert_close!`](crate::assert_close) can compare: scalars and sequences of `f32` or `f64`.

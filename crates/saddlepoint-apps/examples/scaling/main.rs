@@ -152,33 +152,17 @@ fn variables() -> Result<Section> {
     let dense = |n: usize| (n, CONSTRAINTS);
     let chain = |n: usize| (n, n / 4);
     let (on_dense, on_chain) = ("dense, 8 constraints", "chain, n/4 constraints");
+    let (squares, chains) = ([64, 128, 256, 512], [500, 1000, 2000, 4000, 8000]);
     let cubic = Theory { says: "n³", flops: |n| n.powi(3) };
+    let quadratic = Theory { says: "n²", flops: |n| n.powi(2) };
     let linear = Theory { says: "n", flops: |n| n };
     let series = vec![
-        Method::InteriorPoint.series(on_dense, Shape::Dense, &[64, 128, 256, 512], dense, cubic)?,
-        Method::AugmentedLagrangian.series(
-            on_dense,
-            Shape::Dense,
-            &[64, 128, 256, 512],
-            dense,
-            Theory { says: "n²", flops: |n| n.powi(2) },
-        )?,
+        Method::InteriorPoint.series(on_dense, Shape::Dense, &squares, dense, cubic)?,
+        Method::AugmentedLagrangian.series(on_dense, Shape::Dense, &squares, dense, quadratic)?,
         Method::Newton(System::Direct).series(on_dense, Shape::Dense, &[32, 64, 128, 256], dense, cubic)?,
         Method::Newton(System::Kaczmarz).series(on_dense, Shape::Dense, &[16, 24, 32, 48], dense, linear)?,
-        Method::InteriorPoint.series(
-            on_chain,
-            Shape::Chain,
-            &[500, 1000, 2000, 4000, 8000],
-            chain,
-            linear,
-        )?,
-        Method::AugmentedLagrangian.series(
-            on_chain,
-            Shape::Chain,
-            &[500, 1000, 2000, 4000, 8000],
-            chain,
-            linear,
-        )?,
+        Method::InteriorPoint.series(on_chain, Shape::Chain, &chains, chain, linear)?,
+        Method::AugmentedLagrangian.series(on_chain, Shape::Chain, &chains, chain, linear)?,
     ];
     let problems = "`½ xᵀQx − bᵀx + ¼ Σ x_j⁴` subject to `a_iᵀx + ½ x_s² = r_i`, from 0. *Dense*: `Q = I + GGᵀ/n` with normal `G`, normal rows `a_i` of \
          length 1, `s = i`. *Chain*: `Q = tridiag(−1, 4, −1)`, `a_i` the second difference at `s = 4i`, all of them sparse. Every tolerance is \

@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
+use saddlepoint_core::interval::median;
 use saddlepoint_core::power::Power;
 
-use crate::series::{Point, Series, median};
+use crate::series::{Point, Series};
 
 /// What grows, and the solvers.
 pub(crate) struct Section {

@@ -1,6 +1,7 @@
 //! Solves of one solver at many sizes: their times, what they counted, and the powers through both.
 
 use saddlepoint_core::clock::Stopwatch;
+use saddlepoint_core::interval::median;
 use saddlepoint_core::power::Power;
 
 /// What is said of an operation of a solver.
@@ -57,15 +58,6 @@ impl Point {
                 return Ok(Self { size: size as f64, seconds: median(seconds), solve: found });
             }
         }
-    }
-}
-
-/// The middle value, or the mean of the two in the middle; NaN of none.
-pub(crate) fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    match values.len() {
-        0 => f64::NAN,
-        n => f64::midpoint(values[(n - 1) / 2], values[n / 2]),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Optimizing NOTEARS objectives via topological swaps (Deng, Bello, Aragam & Ravikumar 2023, arXiv:2305.17277).
 
+use saddlepoint_core::interval::median;
 use saddlepoint_core::reproduce::{Bound, Claim, Curve, Figure, Findings, Observer, Setting};
 
 use super::Reproduction;
@@ -115,12 +116,6 @@ impl Means {
     fn of(&self, quantity: usize) -> f64 {
         self.values[quantity].iter().sum::<f64>() / self.values[quantity].len() as f64
     }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    if values.len() % 2 == 1 { values[middle] } else { 0.5 * (values[middle - 1] + values[middle]) }
 }
 
 fn findings(seeds: usize, sizes: Sizes, search: Search, observer: Observer) -> Result<Findings> {

@@ -1,20 +1,16 @@
 //! The corpus of the fuzzer through the reader of tables, and through what comes before a search.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use saddlepoint_apps::dag::score::LeastSquares;
 use saddlepoint_apps::dag::{Data, Scaling};
-
-fn corpus() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/table")
-}
+use saddlepoint_core::test::corpus;
 
 #[test]
 fn the_corpus_of_the_fuzzer_is_read_or_refused_with_its_place() {
-    let mut count = 0;
-    for file in std::fs::read_dir(corpus()).expect("the corpus is part of the project") {
-        let path = file.expect("readable").path();
-        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+    let files = corpus("table");
+    assert!(files.len() >= 34, "{}", files.len());
+    for (name, path) in files {
         let bytes = std::fs::read(&path).expect("readable");
         let result = Data::parse(&bytes, Path::new("t.csv"));
         assert_eq!(result.is_ok(), name.starts_with("good-"), "{name}: {result:?}");
@@ -30,7 +26,5 @@ fn the_corpus_of_the_fuzzer_is_read_or_refused_with_its_place() {
                 }
             }
         }
-        count += 1;
     }
-    assert!(count >= 34, "{count}");
 }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use saddlepoint_core::test::corpus;
 use serde_json::json;
 
 use crate::model;
@@ -194,16 +195,6 @@ fn every_command_refuses_weights_that_are_damaged() {
     // With the right weights the same recipe runs.
     fs::write(&path, &whole).expect("weights");
     assert_eq!(place.saddle(&["train", "r.toml"]).code, 0);
-}
-
-/// Files of a corpus of the fuzz targets, by name.
-fn corpus(target: &str) -> BTreeMap<String, PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
-    let entries = fs::read_dir(folder).expect("the corpus is part of the project");
-    entries
-        .map(|entry| entry.expect("an entry").path())
-        .map(|path| (path.file_name().expect("a name").to_string_lossy().into_owned(), path))
-        .collect()
 }
 
 #[test]

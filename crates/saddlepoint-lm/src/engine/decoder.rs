@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::Shape;
-use super::adapter::{Adapter, Part, Projection};
+use super::adapter::{Adapter, Group, Part, Projection};
 use super::arena::{Arena, heads};
 use super::copies::Copies;
 use super::kernel::{AttentionPlan, Kernels, Mat, MatMut, NarrowWeights, Team};
@@ -165,7 +165,7 @@ impl<'a> Decoder<'a> {
         kernels.rms_norm(mid, &weights.vector(&places.norm2), shape.norm_eps, h, &mut arena.inv2[at(m, 1)]);
         let gate_up = &mut arena.gate_up[at(m, 2 * ffn)];
         self.project(layer, Projection::GateUp, gate_up, None, h, &places.gate_up, low);
-        if to.is_none() && self.adapter.is_none_or(|a| a.group(layer, Projection::Down).parts.is_empty()) {
+        if to.is_none() && self.low_rank(layer, Projection::Down).is_none() {
             return;
         }
         let act = &mut arena.act[..m * ffn];
@@ -239,8 +239,7 @@ impl<'a> Decoder<'a> {
     fn stretches(self, layer: usize, projection: Projection, out: usize) -> Vec<Stretch<'a>> {
         let mut stretches = Vec::with_capacity(3);
         let mut next = 0;
-        if let Some(adapter) = self.adapter {
-            let group = adapter.group(layer, projection);
+        if let Some((adapter, group, _)) = self.low_rank(layer, projection) {
             for (i, Part { b, column, out }) in group.parts.iter().enumerate() {
                 if next < *column {
                     stretches.push((next..*column, None));
@@ -255,14 +254,17 @@ impl<'a> Decoder<'a> {
         stretches
     }
 
-    /// `low = scale x A^T` for all adapters of a projection.
-    fn reduce(self, layer: usize, projection: Projection, x: &[f32], low: &mut [f32]) {
-        let Some(adapter) = self.adapter else { return };
+    /// The adapters of a projection, whose `A` have `rank` rows together; none if it has none.
+    fn low_rank(self, layer: usize, projection: Projection) -> Option<(&'a Adapter, &'a Group, usize)> {
+        let adapter = self.adapter?;
         let group = adapter.group(layer, projection);
         let rank = group.parts.len() * adapter.r;
-        if rank == 0 {
-            return;
-        }
+        (rank > 0).then_some((adapter, group, rank))
+    }
+
+    /// `low = scale x A^T` for all adapters of a projection.
+    fn reduce(self, layer: usize, projection: Projection, x: &[f32], low: &mut [f32]) {
+        let Some((adapter, group, rank)) = self.low_rank(layer, projection) else { return };
         let input = self.widths(projection).0;
         let n = x.len() / input;
         let c = MatMut::strided(&mut low[group.column..], n, rank, adapter.width);
@@ -412,11 +414,9 @@ impl<'a> Decoder<'a> {
     ) {
         let (input, out) = self.widths(projection);
         let n = dy.len() / out;
-        let low = self.adapter.and_then(|adapter| {
-            let group = adapter.group(layer, projection);
-            let rank = group.parts.len() * adapter.r;
-            let du = (rank > 0).then(|| Mat::strided(&dlow[group.column..], n, rank, adapter.width))?;
-            Some((du, Mat::new(&adapter.params[group.a.clone()], rank, input)))
+        let low = self.low_rank(layer, projection).map(|(adapter, group, rank)| {
+            let du = Mat::strided(&dlow[group.column..], n, rank, adapter.width);
+            (du, Mat::new(&adapter.params[group.a.clone()], rank, input))
         });
         let (dx, dy) = (MatMut::new(dx, n, input), Mat::new(dy, n, out));
         self.kernels.matmul_onto(dx, None, dy, self.weights.mat(w, input), low);
@@ -451,10 +451,7 @@ impl<'a> Decoder<'a> {
             kernels.matmul(MatMut::new(transposed, adapter.r, columns.len()), u.t(), dy, 1.0, false);
             add_transposed(transposed, columns.len(), &mut grads.values[b.clone()], grads.accumulate);
         }
-        let Some(adapter) = self.adapter else { return };
-        let group = adapter.group(layer, projection);
-        let rank = group.parts.len() * adapter.r;
-        if rank > 0 {
+        if let Some((adapter, group, rank)) = self.low_rank(layer, projection) {
             let du = Mat::strided(&dlow[group.column..], n, rank, adapter.width);
             let da = MatMut::new(&mut grads.values[group.a.clone()], rank, input);
             kernels.matmul(da, du.t(), x, 1.0, grads.accumulate);

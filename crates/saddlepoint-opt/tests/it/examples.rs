@@ -1,20 +1,15 @@
 //! The corpus of the fuzzer through the readers of examples.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use saddlepoint_core::test::corpus;
 use saddlepoint_opt::examples::{csv, libsvm};
-
-fn corpus() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/examples")
-}
 
 #[test]
 fn the_corpus_of_the_fuzzer_is_read_or_refused_with_its_place() {
-    let mut count = 0;
-    for file in std::fs::read_dir(corpus()).expect("the corpus is part of the project") {
-        let path = file.expect("readable").path();
-        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
-        count += 1;
+    let files = corpus("examples");
+    assert!(files.len() >= 34, "{}", files.len());
+    for (name, path) in files {
         let Ok(text) = String::from_utf8(std::fs::read(&path).expect("readable")) else {
             assert_eq!(name, "bad-utf8", "the reader of files refuses it before these are asked");
             continue;
@@ -33,5 +28,4 @@ fn the_corpus_of_the_fuzzer_is_read_or_refused_with_its_place() {
             }
         }
     }
-    assert!(count >= 34, "{count}");
 }

@@ -1,9 +1,7 @@
 //! CUTEst's problems: a sample of the table here, the whole of it by `examples/sif_table.rs`.
 
-use std::path::PathBuf;
-
 use proptest::prelude::*;
-use saddlepoint_core::test::data;
+use saddlepoint_core::test::{corpus, data};
 use saddlepoint_opt::problem::{Constrained as _, Objective as _};
 use saddlepoint_opt::problems::sif::{self, Known};
 
@@ -36,25 +34,18 @@ fn problems_have_their_known_sizes_values_and_derivatives() {
     assert!(same >= 60 && differ.len() * 20 <= same, "{same} as known; {differ:#?}");
 }
 
-fn corpus() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/sif")
-}
-
 fn seed(name: &str) -> String {
-    std::fs::read_to_string(corpus().join(name)).expect("the corpus is part of the project")
+    std::fs::read_to_string(&corpus("sif")[name]).expect("readable")
 }
 
 #[test]
 fn the_corpus_of_the_fuzzer_is_read_or_refused() {
-    let mut count = 0;
-    for file in std::fs::read_dir(corpus()).expect("the corpus is part of the project") {
-        let path = file.expect("readable").path();
-        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
-        let result = sif::read(&std::fs::read_to_string(&path).expect("readable"));
+    let files = corpus("sif");
+    assert!(files.len() >= 8);
+    for (name, path) in files {
+        let result = sif::read(&std::fs::read_to_string(path).expect("readable"));
         assert_eq!(result.is_ok(), name.starts_with("good-"), "{name}: {result:?}");
-        count += 1;
     }
-    assert!(count >= 8);
 }
 
 #[test]

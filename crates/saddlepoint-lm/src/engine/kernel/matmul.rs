@@ -1,4 +1,5 @@
 //! Matrix products: strided views, and how a product is divided among threads.
+
 use half::bf16;
 use rayon::prelude::*;
 
@@ -107,9 +108,9 @@ const SHALLOW: usize = 64;
 pub(crate) fn matmul(c: MatMut<'_>, a: Mat<'_>, b: Mat<'_>, scale: f32, accumulate: bool, threads: Threads) {
     let data = c.data.as_mut_ptr();
     let onto = accumulate.then_some(data.cast_const());
-    let c_view = Target { data, onto, row_stride: c.row_stride };
+    let target = Target { data, onto, row_stride: c.row_stride };
     let (rows, columns) = (0..c.rows, 0..c.columns);
-    divided(Product { c: c_view, a, b, more: None, rows, columns, scale }, threads);
+    divided(Product { c: target, a, b, more: None, rows, columns, scale }, threads);
 }
 
 /// `c = onto + a b + a' b'`, with zeros for what is not given, in one pass over `c`. `onto` lies as `c`; the rows of `a'` are
@@ -128,9 +129,9 @@ pub(crate) fn matmul_onto(
         check(onto.len(), c.rows, c.columns, c.row_stride);
     }
     let onto = onto.map(<[f32]>::as_ptr);
-    let c_view = Target { data: c.data.as_mut_ptr(), onto, row_stride: c.row_stride };
+    let target = Target { data: c.data.as_mut_ptr(), onto, row_stride: c.row_stride };
     let (rows, columns) = (0..c.rows, 0..c.columns);
-    divided(Product { c: c_view, a, b, more, rows, columns, scale: 1.0 }, Threads::All);
+    divided(Product { c: target, a, b, more, rows, columns, scale: 1.0 }, Threads::All);
 }
 
 /// A whole product, done by all threads if it is worth them.

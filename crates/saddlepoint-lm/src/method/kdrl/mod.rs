@@ -52,6 +52,8 @@
 //! published vectors, TRL 1.16's GRPO loss with k3 and PyTorch's derivative (`tests/golden/kdrl.json`), finite differences, the
 //! gradient of both KLs over many samples.
 
+mod top;
+
 use saddlepoint_opt::divergence::{Divergence, Estimator};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -350,8 +352,6 @@ impl Method for Kdrl {
         sums
     }
 }
-
-mod top;
 
 #[cfg(test)]
 mod tests;
