@@ -3,7 +3,7 @@
 use half::bf16;
 use rayon::prelude::*;
 
-use super::gemm::{Product, Target};
+use super::gemm::{Product, Target, Unit};
 
 /// Elements as they are stored.
 #[derive(Debug, Clone, Copy)]
@@ -143,29 +143,32 @@ fn divided(whole: Product<'_>, threads: Threads) {
     if m == 0 || n == 0 {
         return;
     }
-    if threads == Threads::One || m * n * depth < SMALL {
-        return whole.run();
+    if threads == Threads::One {
+        // Products inside of a task are small.
+        return whole.run(Unit::Vectors);
     }
-    let (rows, columns) = parts(m, n, depth, rayon::current_num_threads());
+    let unit = Unit::of(n, depth);
+    if m * n * depth < SMALL {
+        return whole.run(unit);
+    }
+    let (rows, columns) = parts(m, n, depth, rayon::current_num_threads(), unit);
     let across = n.div_ceil(columns);
     (0..m.div_ceil(rows) * across).into_par_iter().with_max_len(1).for_each(|index| {
         let (i, j) = (index / across * rows, index % across * columns);
-        Product { rows: i..m.min(i + rows), columns: j..n.min(j + columns), ..whole.clone() }.run();
+        Product { rows: i..m.min(i + rows), columns: j..n.min(j + columns), ..whole.clone() }.run(unit);
     });
 }
 
 /// Rows and columns of each thread's part of a product: of all divisions of the threads the one whose parts take
 /// the least time.
-fn parts(m: usize, n: usize, depth: usize, workers: usize) -> (usize, usize) {
-    /// Whole vectors and whole tiles.
-    const UNIT: (usize, usize) = (8, 16);
-    /// What packing an element of `b` costs, in multiply-adds.
-    const PACKING: usize = 6;
+fn parts(m: usize, n: usize, depth: usize, workers: usize, unit: Unit) -> (usize, usize) {
+    let (tall, wide) = unit.sides();
+    let (left, right) = unit.packing();
     (1..=if depth > SHALLOW { workers } else { 1 })
         .map(|across| {
-            let rows = m.div_ceil(workers / across).next_multiple_of(UNIT.0);
-            let columns = n.div_ceil(across).next_multiple_of(UNIT.1);
-            ((rows + PACKING) * columns, rows, columns)
+            let rows = m.div_ceil(workers / across).next_multiple_of(tall);
+            let columns = n.div_ceil(across).next_multiple_of(wide);
+            (rows * columns + right * columns + left * rows, rows, columns)
         })
         .min()
         .map_or((m, n), |(_, rows, columns)| (rows, columns))
@@ -255,9 +258,14 @@ mod tests {
 
     #[test]
     fn two_products_and_what_they_are_added_to_are_one_sum() {
-        for (m, n, k, low) in
-            [(1, 1, 1, 1), (3, 5, 7, 2), (70, 49, 33, 16), (100, 48, 800, 16), (9, 96, 0, 4)]
-        {
+        for (m, n, k, low) in [
+            (1, 1, 1, 1),
+            (3, 5, 7, 2),
+            (70, 49, 33, 16),
+            (100, 48, 800, 16),
+            (70, 200, 300, 40),
+            (9, 96, 0, 4),
+        ] {
             let (a, b) = (filled(m * k, 1), filled(n * k, 2));
             let (u, v) = (filled(m * (low + 3), 3), filled(n * low, 4));
             let onto = filled(m * n, 5);
@@ -316,7 +324,7 @@ mod tests {
             [(748, 576, 576), (3072, 576, 512), (748, 1536, 16), (9, 49_152, 576), (700, 16, 99)]
         {
             for workers in [1, 2, 3, 5, 16] {
-                let (rows, columns) = parts(m, n, depth, workers);
+                let (rows, columns) = parts(m, n, depth, workers, Unit::Vectors);
                 let count = m.div_ceil(rows) * n.div_ceil(columns);
                 assert!(count <= workers, "{m}x{n}x{depth}: {count} parts for {workers} threads");
             }

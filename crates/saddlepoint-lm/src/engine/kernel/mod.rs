@@ -26,7 +26,7 @@ use std::fmt::Debug;
 pub(crate) use attend::{Cached, KEYS, attend};
 pub use attention::{AttentionPlan, HeadLayout};
 pub use cpu::Cpu;
-pub(crate) use gemm::PACKED_BYTES;
+pub(crate) use gemm::packed_bytes;
 pub use matmul::{Mat, MatMut};
 pub use narrow::{NarrowWeights, Quantized};
 pub use softmax::{RowCotangent, RowState, Vocabulary};

@@ -3,7 +3,7 @@
 use super::{KEPT, Policy, Reference, Setup, room};
 use crate::engine::arena::Arena;
 use crate::engine::head::Head;
-use crate::engine::kernel::PACKED_BYTES;
+use crate::engine::kernel::packed_bytes;
 use crate::engine::weights::{Storage, Weights};
 use crate::engine::{MemoryPlan, Shape, TensorSpec};
 
@@ -38,7 +38,7 @@ impl Policy {
         let waiting = if setup.lora.is_some() { (setup.max_rows * shape.vocab).min(KEPT) } else { 0 };
         let vocabulary = if shape.readout.vocabulary() { logits + waiting } else { 0 };
         plan.add("head", (gathered + vocabulary) as u64 * 4);
-        plan.add("packed operands", (rayon::current_num_threads() * PACKED_BYTES) as u64);
+        plan.add("packed operands", (rayon::current_num_threads() * packed_bytes()) as u64);
         plan
     }
 

@@ -12,6 +12,8 @@
 //! How the work is cut into threads, blocks and tiles has no part in the sums: each element is summed over
 //! ascending `k`, piece by piece, and the pieces depend on the depth alone.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod pack;
 mod tile;
 
@@ -39,8 +41,54 @@ const LINE: usize = 16;
 /// Elements of the largest tile.
 const TILE: usize = LARGEST.0 * LARGEST.1 * LINE;
 
-/// Bytes of the packed operands of one thread.
-pub(crate) const PACKED_BYTES: usize = (BLOCK + GROUP * DEPTH + 2 * LINE) * size_of::<f32>();
+/// Most bytes of the packed operands of one thread.
+pub(crate) fn packed_bytes() -> usize {
+    let vectors = (BLOCK + GROUP * DEPTH + 2 * LINE) * size_of::<f32>();
+    #[cfg(target_arch = "x86_64")]
+    return vectors.max(amx::packed_bytes());
+    #[cfg(not(target_arch = "x86_64"))]
+    vectors
+}
+
+/// What a product is computed by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unit {
+    /// The widest vectors that the machine has.
+    Vectors,
+    /// Intel's matrix unit.
+    #[cfg(target_arch = "x86_64")]
+    Tiles,
+}
+
+impl Unit {
+    /// For products of so many columns and this depth. The rows have no part in it: none of them depends on the others.
+    pub(super) fn of(columns: usize, depth: usize) -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if amx::takes(columns, depth) {
+            return Self::Tiles;
+        }
+        let _ = (columns, depth);
+        Self::Vectors
+    }
+
+    /// Rows and columns that are computed together.
+    pub(super) fn sides(self) -> (usize, usize) {
+        match self {
+            Self::Vectors => (8, LINE),
+            #[cfg(target_arch = "x86_64")]
+            Self::Tiles => (amx::SIDE, amx::SIDE),
+        }
+    }
+
+    /// What packing an element of the left and of the right operand costs, in multiply-adds.
+    pub(super) fn packing(self) -> (usize, usize) {
+        match self {
+            Self::Vectors => (0, 6),
+            #[cfg(target_arch = "x86_64")]
+            Self::Tiles => amx::PACKING,
+        }
+    }
+}
 
 /// A matrix that is written, of which threads write different parts, and what the product is added to: elsewhere or
 /// there, with rows as far apart.
@@ -83,9 +131,13 @@ thread_local! {
 }
 
 impl Product<'_> {
-    /// Computes it with the widest instruction set that the machine has.
-    pub(super) fn run(self) {
-        PACKED.with_borrow_mut(|packed| pulp::Arch::new().dispatch(Run { product: self, packed }));
+    /// Computes it.
+    pub(super) fn run(self, unit: Unit) {
+        PACKED.with_borrow_mut(|packed| match unit {
+            Unit::Vectors => pulp::Arch::new().dispatch(Run { product: self, packed }),
+            #[cfg(target_arch = "x86_64")]
+            Unit::Tiles => self.run_on_tiles(packed),
+        });
     }
 }
 
@@ -315,7 +367,9 @@ mod tests {
 
     #[test]
     fn every_instruction_set_agrees_with_three_loops() {
-        for (m, n, k) in [(1, 1, 1), (9, 50, 5), (3, 100, 40), (70, 49, 33), (50, 17, 800), (8, 48, 0)] {
+        for (m, n, k) in
+            [(1, 1, 1), (9, 50, 5), (3, 100, 40), (70, 49, 33), (50, 17, 800), (100, 300, 70), (8, 48, 0)]
+        {
             let (a, b, c) = (filled(m * k, 1), filled(k * n, 2), filled(m * n, 3));
             let narrow: Vec<bf16> = b.iter().map(|&v| bf16::from_f32(v)).collect();
             let b: Vec<f32> = narrow.iter().map(|v| v.to_f32()).collect();
@@ -343,6 +397,10 @@ mod tests {
                 };
                 let widest = product(|run| pulp::Arch::new().dispatch(run), a_view, b_view, &c);
                 check("widest", &widest);
+                #[cfg(target_arch = "x86_64")]
+                if k > 0 && amx::available() {
+                    check("tiles", &product(|run| run.product.run_on_tiles(run.packed), a_view, b_view, &c));
+                }
                 check("scalar", &product(|run| pulp::Scalar::new().vectorize(run), a_view, b_view, &c));
                 #[cfg(target_arch = "x86_64")]
                 if let Some(avx2) = pulp::x86::V3::try_new() {
