@@ -25,14 +25,15 @@ mod unit;
 use std::ops::Range;
 
 use super::super::matmul::{Mat, Values};
-use super::{DEPTH, Packed, Product};
+use super::{DEPTH, LINE, Packed, Product};
+use crate::engine::kernel::lanes::prefetch;
 use split::{Form, View};
 pub(super) use unit::{SIDE, available};
 use unit::{STEP, Sums, TILE, Tiles};
 
 /// Most bytes of a packed group of rows and of a packed block of columns.
 const LEFT: usize = 3 << 20;
-const RIGHT: usize = 9 << 17;
+const RIGHT: usize = 6 << 17;
 /// Parts of an `f32`.
 const PARTS: usize = 3;
 /// Narrowest and shallowest product that is worth the packing.
@@ -106,9 +107,11 @@ impl Piece<'_, '_> {
                     ahead = &ahead[tall..];
                     let mut next = ahead;
                     for (j, right) in columns.clone().step_by(SIDE).zip(right.chunks_exact(wide)) {
+                        let (i, j) = (i..rows.end.min(i + SIDE), j..columns.end.min(j + SIDE));
+                        self.ask(i.clone(), j.clone());
                         tiles.sums(left, right, steps, next, &mut sums);
                         next = &next[next.len().min((own + more) * unit::AHEAD)..];
-                        self.place(&sums, i..rows.end.min(i + SIDE), j..columns.end.min(j + SIDE));
+                        self.place(&sums, i, j);
                     }
                 }
             }
@@ -130,6 +133,17 @@ impl Piece<'_, '_> {
         let out = split::pack(&own, Form::Pairs, parts, out);
         if let Some((_, b)) = self.more {
             split::pack(&View::columns(b, columns, 0..b.rows), Form::Pairs, PARTS, out);
+        }
+    }
+
+    /// Asks for the lines of `c` that will be written.
+    fn ask(&self, rows: Range<usize>, columns: Range<usize>) {
+        let target = self.product.c;
+        for i in rows {
+            let row = target.data.wrapping_add(i * target.row_stride);
+            for j in columns.clone().step_by(LINE) {
+                prefetch(row.wrapping_add(j));
+            }
         }
     }
 
