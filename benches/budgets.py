@@ -1,8 +1,9 @@
-"""Whether a budget holds, on a real model: three methods under three budgets, and penalties for comparison.
+"""Whether a budget holds: three methods under three budgets, and penalties for comparison.
 
+    python benches/budgets.py --saddle target/release/saddle --recipe examples/quickstart.toml --runs runs/budgets-quickstart [--json]
     python benches/budgets.py --saddle target/release/saddle --model models/smollm2 --data PATH/persona/*.jsonl --runs runs/budgets [--json]
 
-Each run trains SmolLM2 with LoRA on pairs of answers to statements (Anthropic's model-written evaluations; all files are
+The first line takes a recipe of preference pairs, without the settings of its method. Each run of the second trains SmolLM2 with LoRA on pairs of answers to statements (Anthropic's model-written evaluations; all files are
 one data set, of which a run sees a part once) and measures the divergence at the end on held-out prompts. The controller's
 gains are softer than its defaults: answers of a word or two are learned between two measurements, and their divergence
 differs much from prompt to prompt. A run that is there already is read, not repeated. A budget is kept if the measured
@@ -16,6 +17,7 @@ import argparse
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 BUDGETS = (0.5, 2.0, 8.0)
@@ -62,6 +64,21 @@ def quoted(path: Path) -> str:
     return json.dumps(str(path.resolve()))
 
 
+def without_method(recipe: Path) -> str:
+    """The text of a recipe with its method's name alone, no form of the tether and absolute paths of other recipes."""
+    lines, table = [], ""
+    for line in recipe.read_text().splitlines():
+        key = line.split("=")[0].strip()
+        if line.startswith("["):
+            table = line.strip()
+        elif table == "[method]" and key not in ("", "name") or table == "[tether]" and key in ("budget", "beta"):
+            continue
+        elif table == "[model]" and key == "recipe":
+            line = f"recipe = {quoted(recipe.parent / tomllib.loads(line)['recipe'])}"
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
 def run(saddle: Path, recipe: Path, out: Path, settings: list[str]) -> dict:
     """The tether of the run in `out`, which is made if it has not ended."""
     summary = out / "summary.json"
@@ -78,16 +95,23 @@ def run(saddle: Path, recipe: Path, out: Path, settings: list[str]) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("saddle", "model", "runs"):
+    for name in ("saddle", "runs"):
         parser.add_argument(f"--{name}", required=True, type=Path)
-    parser.add_argument("--data", required=True, type=Path, nargs="+")
+    parser.add_argument("--recipe", type=Path, help="a recipe of preference pairs, in place of SmolLM2's")
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--data", type=Path, nargs="+")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    if options.recipe is None and None in (options.model, options.data):
+        parser.error("either --recipe, or --model and --data")
     options.runs.mkdir(parents=True, exist_ok=True)
-    data = options.runs / "data.jsonl"
-    data.write_text("".join(path.read_text().rstrip("\n") + "\n" for path in options.data))
     recipe = options.runs / "recipe.toml"
-    recipe.write_text(RECIPE.format(model=quoted(options.model), data=quoted(data)))
+    if options.recipe is not None:
+        recipe.write_text(without_method(options.recipe))
+    else:
+        data = options.runs / "data.jsonl"
+        data.write_text("".join(path.read_text().rstrip("\n") + "\n" for path in options.data))
+        recipe.write_text(RECIPE.format(model=quoted(options.model), data=quoted(data)))
 
     failed = False
     ends: dict[float, list[list[float]]] = {}

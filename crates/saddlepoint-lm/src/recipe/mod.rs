@@ -37,7 +37,7 @@ pub use train::{OptimizerConfig, TrainConfig};
 use crate::method::{Method, MethodConfig};
 use crate::reward::{RewardConfig, Rewards};
 use crate::rollout::{Plan, RolloutConfig};
-use crate::tether::TetherConfig;
+use crate::tether::{Tether, TetherConfig};
 use crate::{Error, Result};
 
 /// The configuration of a run.
@@ -129,6 +129,9 @@ impl Recipe {
                 method.meta().name
             );
             return Err(refused("tether", problem));
+        }
+        if let Some(tether) = &self.tether {
+            Tether::new(tether.clone(), &*method)?;
         }
         if self.tether.is_some() && !held_out {
             let problem = "is measured on held-out prompts: set data.eval_path or data.eval_fraction";

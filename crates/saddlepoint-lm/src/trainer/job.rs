@@ -119,6 +119,7 @@ impl Job {
         if let Some((_, length)) = job.wanted() {
             job.check_fits(length, "method.max_completion_length", [&job.train])?;
         }
+        job.recipe.train.schedule(job.steps())?;
         Ok(job)
     }
 

@@ -263,7 +263,7 @@ fn settings(text: &str) -> BTreeMap<String, String> {
     let table = toml::from_str(text).unwrap_or_default();
     let leaves = config::leaves(&table).into_iter();
     leaves
-        .filter(|(path, _)| path != "train.threads")
+        .filter(|(path, _)| !["train.threads", "train.output_dir"].contains(&path.as_str()))
         .map(|(path, value)| (path, value.to_string()))
         .collect()
 }

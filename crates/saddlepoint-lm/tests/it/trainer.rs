@@ -346,9 +346,15 @@ fn a_recipe_starts_from_the_result_of_another() {
     assert!(reused, "the first stage is not run twice");
     assert_eq!(weights(&place.path().join("dpo")), weights(&place.path().join("second")));
 
+    // By another name of the same place.
+    let mut reused = false;
+    let recipe = load(&place.path().join("second/.."), "dpo.toml", &["train.output_dir=third"]);
+    run(&recipe, false, &mut |event| reused |= matches!(event, Event::Reused { .. })).expect("the run ends");
+    assert!(reused, "the first stage is not run again");
+
     let changed = BASE.replace("1e-2", "2e-2");
     fs::write(place.path().join("base.toml"), changed).expect("written");
-    let recipe = load(place.path(), "dpo.toml", &["train.output_dir=third"]);
+    let recipe = load(place.path(), "dpo.toml", &["train.output_dir=fourth"]);
     let message = run(&recipe, false, &mut |_| {}).expect_err("refused").to_string();
     let expected = format!(
         "model.recipe: {}: {} holds a run with other settings; remove it or change train.output_dir",
@@ -412,6 +418,23 @@ fn a_loss_that_is_not_finite_stops_the_run_before_anything_is_changed() {
     assert!(!dir.join("model").exists() && !dir.join("summary.json").exists());
     let step = last["step"].as_u64().expect("a step");
     assert!(message.contains(&format!("of step {}", step + 1)), "{message}");
+}
+
+#[test]
+fn settings_that_are_refused_leave_no_folder() {
+    let place = place(str::to_owned);
+    quiet(&load(place.path(), "base.toml", &[]), false);
+    for (set, message) in [
+        ("tether.beta=1.0", "tether: takes `budget` or `beta`, not both; remove one"),
+        ("tether.every=0", "tether.every: must be at least 1"),
+        ("train.warmup_ratio=1.5", "train.warmup_ratio: must be in [0, 1]"),
+    ] {
+        let refused = Recipe::load(&place.path().join("dpo.toml"), &[set.to_owned()])
+            .and_then(|recipe| run(&recipe, false, &mut |_| {}))
+            .expect_err(set);
+        assert!(refused.to_string().starts_with(message), "{refused}");
+        assert!(!place.path().join("dpo").exists(), "{set}");
+    }
 }
 
 #[test]
