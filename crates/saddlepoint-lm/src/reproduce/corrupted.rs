@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::engine::{Cotangent, Readout, Want};
-use crate::method::{Meta, Method, OnPolicy, Rewarded, Samples, Sums, View};
+use crate::method::{Credit, Meta, Method, OnPolicy, Rewarded, Samples, Sums, View};
 
 struct Corrupted<F> {
     method: Box<dyn Method>,
@@ -52,6 +52,10 @@ impl<F: Fn(&View, &mut Cotangent) + Send + Sync> Method for Corrupted<F> {
 
     fn advantages(&self, rewarded: &Rewarded) -> Vec<Option<f64>> {
         self.method.advantages(rewarded)
+    }
+
+    fn credit(&self, rewarded: &Rewarded) -> Vec<Option<Credit>> {
+        self.method.credit(rewarded)
     }
 
     fn loss(&self, view: &View, out: &mut Cotangent) -> Sums {

@@ -4,8 +4,8 @@ use saddlepoint_core::seed::Seed;
 
 use super::learner::Learner;
 use crate::Result;
-use crate::engine::{Cotangent, Policy};
-use crate::method::{Method, Norm, Rewarded, Rollout, View};
+use crate::engine::{Cotangent, Policy, Want};
+use crate::method::{Credit, Method, Norm, Rewarded, Rollout, View};
 use crate::rollout::{Drawing, RolloutConfig, Round};
 use crate::tether::Tether;
 
@@ -65,6 +65,53 @@ impl Practice {
         lr: f64,
     ) -> Result<()> {
         round.advantages = method.advantages(&Rewarded::new(&round.groups(), &round.rewards));
+        self.learn(learner, method, tether, (round, prompts), step, lr)
+    }
+
+    /// Gives the completions of a round of these prompts what they are worth to a method that learns values, by the policy as it is.
+    /// `KL(π || π₀)` of a completion as that of the round, nats.
+    ///
+    /// # Errors
+    /// The round does not fit the policy.
+    pub(super) fn credit(
+        &self,
+        policy: &mut Policy,
+        method: &dyn Method,
+        (round, prompts): (&mut Round, &[&[u32]]),
+    ) -> Result<f64> {
+        let pass = round.pass(0..round.completions.len(), |prompt| prompts[prompt]);
+        let want = Want { ref_logp: true, score: true, ..Want::default() };
+        let stats = policy.evaluate(&pass.forest, want)?;
+        let of = |all: &[f64]| -> Vec<Vec<f64>> {
+            pass.sequences.iter().map(|rows| all[rows.clone()].to_vec()).collect()
+        };
+        let ratios: Vec<f64> = stats.logp.iter().zip(&stats.ref_logp).map(|(p, q)| p - q).collect();
+        let (log_ratios, values, trained) = (of(&ratios), of(&stats.score), of(&stats.logp));
+        let groups = round.groups();
+        let rewarded = Rewarded {
+            log_ratios: Some(&log_ratios),
+            values: &values,
+            ..Rewarded::new(&groups, &round.rewards)
+        };
+        round.credit = method.credit(&rewarded);
+        round.advantages = round.credit.iter().map(|credit| credit.as_ref().map(Credit::mean)).collect();
+        round.trained = trained;
+        Ok(ratios.iter().sum::<f64>() / round.completions.len() as f64)
+    }
+
+    /// As [`Practice::step`], on completions that have what they are worth in the loss.
+    ///
+    /// # Errors
+    /// As [`Practice::step`].
+    pub(super) fn learn(
+        &self,
+        learner: &mut Learner,
+        method: &dyn Method,
+        tether: Option<&Tether>,
+        (round, prompts): (&Round, &[&[u32]]),
+        step: u64,
+        lr: f64,
+    ) -> Result<()> {
         let pass = round.pass(0..round.completions.len(), |prompt| prompts[prompt]);
         learner.policy.zero_grads();
         let want = method.want().or(tether.map(Tether::want).unwrap_or_default());

@@ -17,7 +17,7 @@ use crate::Result;
 use crate::data::Pair;
 use crate::engine::{GenerateConfig, Generator, Policy, Readout, Reference, Setup, Storage};
 use crate::method::pairs::sigmoid_loss;
-use crate::model::ModelFolder;
+use crate::model::{ModelFolder, Scored};
 use crate::reward::model::scores;
 use crate::trainer::{Compared, Example};
 
@@ -38,10 +38,14 @@ pub(super) struct Size {
     pub(super) most: usize,
     /// Members of an ensemble.
     pub(super) members: usize,
+    /// Pairs among them from which the reward models of PPO learn in as many steps.
+    pub(super) few: usize,
+    /// Rounds of PPO.
+    pub(super) rounds: usize,
 }
 
 /// Ends a completion.
-const END: u32 = 0;
+pub(super) const END: u32 = 0;
 /// Tokens of which a prompt has two.
 const ASKED: u32 = 4;
 /// Words that pairs have.
@@ -54,7 +58,7 @@ const FIRST_ASKED: u32 = 1;
 const FIRST_WORD: u32 = FIRST_ASKED + ASKED;
 const FIRST_STRAY: u32 = FIRST_WORD + ORDINARY;
 /// Words of a completion.
-const WORDS: usize = 8;
+pub(super) const WORDS: usize = 8;
 /// Share of stray words in what the policy says.
 const SHARE: f64 = 0.15;
 /// Good words that count.
@@ -63,7 +67,7 @@ const ENOUGH: usize = 3;
 const PAIR: usize = 2 + 2 * (WORDS + 1);
 
 /// Two tokens, which change nothing about what is good.
-type Prompt = [u32; 2];
+pub(super) type Prompt = [u32; 2];
 
 /// The task with the policy.
 pub(super) struct Words {
@@ -71,23 +75,37 @@ pub(super) struct Words {
     size: Size,
 }
 
-/// Completions of a prompt and what they are worth.
-#[derive(Debug, Clone)]
+/// Completions and what they are worth.
+#[derive(Debug, Clone, Default)]
 pub(super) struct Answers {
     /// Prompt and completion, up to the last word.
     pub(super) sequences: Vec<Vec<u32>>,
     pub(super) gold: Vec<f64>,
 }
 
+impl Answers {
+    /// Adds a completion of a prompt, as its tokens.
+    pub(super) fn add(&mut self, prompt: Prompt, completion: &[u32]) {
+        let said: Vec<u32> = completion.iter().copied().filter(|&id| id != END).collect();
+        self.gold.push(gold(&said));
+        self.sequences.push([&prompt[..], &said].concat());
+    }
+}
+
+/// The number of a stray word.
+pub(super) fn stray(word: u32) -> Option<u32> {
+    word.checked_sub(FIRST_STRAY)
+}
+
 /// The gold reward of a completion.
-pub(super) fn gold(completion: &[u32]) -> f64 {
+fn gold(completion: &[u32]) -> f64 {
     let good = completion.iter().filter(|word| (FIRST_WORD..FIRST_WORD + GOOD).contains(*word)).count();
-    let stray = completion.iter().filter(|word| **word >= FIRST_STRAY).count();
+    let stray = completion.iter().filter(|word| stray(**word).is_some()).count();
     good.min(ENOUGH) as f64 - stray as f64
 }
 
 /// Every prompt.
-fn prompts() -> Vec<Prompt> {
+pub(super) fn prompts() -> Vec<Prompt> {
     let asked = || FIRST_ASKED..FIRST_WORD;
     asked().flat_map(|a| asked().map(move |b| [a, b])).collect()
 }
@@ -151,6 +169,28 @@ impl Words {
         Ok(policy)
     }
 
+    /// The policy before its first step of PPO, itself the reference and with values of 0, for rounds of so many completions.
+    ///
+    /// # Errors
+    /// The policy cannot be read.
+    pub(super) fn learner(&self, completions: usize) -> Result<Policy> {
+        let mut shape = self.model.shape.clone();
+        shape.readout = Readout::Both;
+        let score = vec![0.0; shape.hidden];
+        let rows = (WORDS + 1) * completions;
+        let setup = Setup {
+            lora: None,
+            frozen: Storage::F32,
+            reference: Reference::Copy,
+            recompute: false,
+            max_tokens: 2 * prompts().len() + rows,
+            max_rows: rows,
+        };
+        let mut policy = Policy::new(shape, setup)?;
+        policy.load(&Scored { model: &self.model, score })?;
+        Ok(policy)
+    }
+
     /// Completions of the policy to every prompt.
     ///
     /// # Errors
@@ -176,14 +216,9 @@ impl Words {
         let asked: Vec<&[u32]> = prompts.iter().map(|prompt| &prompt[..]).collect();
         let mut rng = Seed::new(seed).stream(stream, &[]);
         let drawn = Generator::new(&policy, config)?.draw(&asked, count, Seed::new(rng.random()))?;
-        let mut answers: Vec<Answers> =
-            prompts.iter().map(|_| Answers { sequences: Vec::new(), gold: Vec::new() }).collect();
+        let mut answers = vec![Answers::default(); prompts.len()];
         for sample in drawn {
-            let prompt = prompts[sample.prompt];
-            let said: Vec<u32> = sample.ids.into_iter().filter(|&id| id != END).collect();
-            let of = &mut answers[sample.prompt];
-            of.gold.push(gold(&said));
-            of.sequences.push([&prompt[..], &said].concat());
+            answers[sample.prompt].add(prompts[sample.prompt], &sample.ids);
         }
         Ok(answers)
     }
