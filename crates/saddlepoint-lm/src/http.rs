@@ -58,6 +58,15 @@ pub(crate) fn excerpt(text: &str) -> String {
     format!("{start:?}")
 }
 
+/// Whether a URL has a host, and a port from 0 to 65535 if it has one.
+fn has_address(url: &str) -> bool {
+    let address = url.parse::<ureq::http::Uri>().ok().and_then(|uri| uri.into_parts().authority);
+    address.is_some_and(|address| {
+        let place = address.as_str().rsplit('@').next().unwrap_or_default();
+        !address.host().is_empty() && (place == address.host() || address.port().is_some())
+    })
+}
+
 impl Client {
     /// For requests to `url`, with at most `timeout` seconds for each and its reply. Only `http:`: there is no library for TLS in
     /// the default build.
@@ -76,6 +85,10 @@ impl Client {
             let problem = format!(
                 "must start with http://, got {url:?}; there is no TLS here, so use a local proxy for https://"
             );
+            return refused("url", problem);
+        }
+        if !has_address(url) {
+            let problem = format!("must name a host, such as http://localhost:8000, got {url:?}");
             return refused("url", problem);
         }
         if !(timeout > 0.0 && timeout <= 1e5) {
@@ -145,5 +158,30 @@ impl Client {
         let status = response.status().as_u16();
         let body = response.body_mut().with_config().limit(REPLY_BYTES).read_to_string().map_err(passing)?;
         Ok(Reply { status, body })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_has_a_host_and_a_port_that_there_can_be() {
+        for url in
+            ["http://a", "http://a:8000", "http://[::1]:80/v1", "http://me@a:1/x?y=1", "http://127.0.0.1/"]
+        {
+            assert!(has_address(url), "{url}");
+        }
+        for url in [
+            "http://",
+            "http:///v1",
+            "http://:8000",
+            "http://a:",
+            "http://a:http",
+            "http://a:70000",
+            "http://a b",
+        ] {
+            assert!(!has_address(url), "{url}");
+        }
     }
 }

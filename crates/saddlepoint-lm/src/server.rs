@@ -62,6 +62,13 @@ impl ServerConfig {
             let problem = format!("must be from 1 to {MOST}, got {} (default 16)", self.concurrency);
             return Err(Error::Config { key: format!("{key}.concurrency"), problem });
         }
+        if self.url.contains(['?', '#']) {
+            let problem = format!(
+                "must end with a host or a path, to which /v1/completions is added, got {:?}",
+                self.url
+            );
+            return Err(Error::Config { key: format!("{key}.url"), problem });
+        }
         let defaults = (seconds(), eight());
         Client::new(&self.url, self.timeout, self.retries, self.headers.clone(), defaults).map_err(within)
     }
@@ -137,6 +144,10 @@ mod tests {
         assert_eq!(
             told("url = \"http://a\"\nretries = 11"),
             "teacher.server.retries: must be at most 10, got 11 (default 8)"
+        );
+        assert_eq!(
+            told("url = \"http://a/?key=1\""),
+            "teacher.server.url: must end with a host or a path, to which /v1/completions is added, got \"http://a/?key=1\""
         );
         assert!(told("url = \"https://a\"").starts_with("teacher.server.url: must start with http://"));
         assert_eq!(of("url = \"http://a:8000/\"").endpoint("completions"), "http://a:8000/v1/completions");

@@ -199,12 +199,13 @@ impl Recipe {
         let method = self.method.build()?;
         let Some(needs) = method.on_policy() else { return Ok(None) };
         let rollout = self.rollout.clone().unwrap_or_default();
+        let plan = Plan::new(&rollout, &self.train, &needs, method.meta().name)?;
         if rollout.server.is_some() && self.model.lora.is_none() {
             let problem =
                 "needs model.lora: a server is given the adapter that is trained, not all weights".to_owned();
             return Err(Error::Config { key: "rollout.server".to_owned(), problem });
         }
-        Plan::new(&rollout, &self.train, &needs, method.meta().name).map(Some)
+        Ok(Some(plan))
     }
 
     fn check_precomputing(&self, method: &dyn Method) -> Result<()> {

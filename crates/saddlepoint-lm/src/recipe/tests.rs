@@ -153,6 +153,14 @@ fn contradictions_are_refused() {
             "rollout.temperature: must be > 0, got -1 (default 1)",
         ),
         (
+            rewarded("grpo", "[rollout]\nserver = { url = \"http://localhost:80000\" }\n"),
+            "rollout.server.url: must name a host, such as http://localhost:8000, got \"http://localhost:80000\"",
+        ),
+        (
+            rewarded("grpo", "[rollout]\nserver = { url = \"http://a\", concurrency = 0 }\n"),
+            "rollout.server.concurrency: must be from 1 to 1024, got 0 (default 16)",
+        ),
+        (
             rewarded("rloo", "[rollout]\nnum_generations = 3\n"),
             "rollout.num_generations: 3 completions a prompt do not divide a round of 8 (1 passes of \
              train.per_device_train_batch_size = 8 completions); choose numbers that do",

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::server::KEY;
 use super::{Correction, CorrectionMode, FilterConfig};
 use crate::engine::Weights;
 use crate::server::ServerConfig;
@@ -97,6 +98,9 @@ impl RolloutConfig {
         }
         if self.server.is_some() && self.weights != Weights::F32 {
             return refuse("weights", "contradicts rollout.server, which samples; remove one".to_owned());
+        }
+        if let Some(server) = &self.server {
+            server.client(KEY)?;
         }
         let Self { temperature, top_p, min_p, .. } = *self;
         if !(temperature > 0.0 && temperature.is_finite()) {

@@ -26,7 +26,7 @@ use crate::server::{ROUNDING, ServerConfig, together};
 use crate::{Error, Result};
 
 /// By which a recipe names it.
-const KEY: &str = "rollout.server";
+pub(super) const KEY: &str = "rollout.server";
 
 /// The completions of a prompt, or why there are none.
 type Answer = Result<Vec<Completion>, String>;
