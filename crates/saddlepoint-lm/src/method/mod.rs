@@ -79,6 +79,12 @@ pub trait Method: Debug + Send + Sync {
         None
     }
 
+    /// Whether something is learned from the teacher after `step` optimizer steps. Where nothing is, nothing will be later: the
+    /// teacher is then neither asked nor computed, and the statistics have nothing of it.
+    fn is_taught(&self, _step: u64) -> bool {
+        self.teacher().is_some()
+    }
+
     /// The samples of the policy that it learns from beside the examples. Only for methods on pairs.
     fn samples(&self) -> Option<Samples> {
         None

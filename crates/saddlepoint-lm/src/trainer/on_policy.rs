@@ -156,7 +156,7 @@ fn sample(run: &mut Run, plan: &Plan, observer: Observer) -> Result<(Round, Mean
         run.recorder.event("reward_failed", &data)?;
     }
 
-    if let Some(teacher) = &run.teacher {
+    if let Some(teacher) = run.teacher.as_ref().filter(|_| job.method.is_taught(run.state.step)) {
         round.taught = job.ask(teacher, &round)?;
     }
     let Traces { trained, log_ratios, values } = job.traces(run, plan, &round)?;

@@ -113,9 +113,12 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// The statistics that a step needs of the policy.
+    /// The statistics that the step that is due needs of the policy.
     pub(super) fn want(&self) -> Want {
-        let want = self.job.want(self.tether.as_ref());
+        let mut want = self.job.want(self.tether.as_ref());
+        if self.job.method.teacher().is_some() && !self.job.method.is_taught(self.state.step) {
+            (want.ref_logp, want.divergence) = (false, None);
+        }
         Want { ref_logp: want.ref_logp && self.cached.is_none() && self.teacher.is_none(), ..want }
     }
 

@@ -22,7 +22,6 @@ use crate::{Error, Result};
 pub(super) fn train(run: &mut Run, observer: Observer) -> Result<()> {
     let job = run.job;
     let (recipe, config, total) = (&job.recipe, &job.recipe.train, job.steps());
-    let want = run.want();
 
     if run.state.step == 0 && run.tether.as_ref().is_some_and(|tether| tether.due(0)) {
         // Not logged: metrics are of steps.
@@ -30,8 +29,8 @@ pub(super) fn train(run: &mut Run, observer: Observer) -> Result<()> {
     }
     while run.state.step < total {
         let Learned { means, examples, tokens } = match &job.plan {
-            Some(plan) => on_policy::learn(run, plan, want, observer)?,
-            None => learn(run, want)?,
+            Some(plan) => on_policy::learn(run, plan, run.want(), observer)?,
+            None => learn(run, run.want())?,
         };
 
         let rate = recipe.learning_rate() * run.schedule.factor(run.state.step);

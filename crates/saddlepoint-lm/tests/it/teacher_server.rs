@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use saddlepoint_lm::data::Tokenizer;
 use saddlepoint_lm::engine::{Forest, Policy, Reference, Setup, Storage, Want};
+use saddlepoint_lm::method::MethodConfig;
 use saddlepoint_lm::model::ModelFolder;
 use saddlepoint_lm::recipe::Recipe;
 use saddlepoint_lm::trainer::run;
@@ -173,6 +175,36 @@ fn a_teacher_on_a_server_teaches_what_it_does_in_the_process() {
     let exact = number(&full[0], "kl");
     assert!(bounds[0] > 0.0 && bounds.windows(2).all(|pair| pair[0] < pair[1]), "{bounds:?}");
     assert!(bounds[2] < exact + 1e-6, "{bounds:?} of {exact}");
+}
+
+static ASKED: AtomicUsize = AtomicUsize::new(0);
+
+/// After the steps that are the teacher's it is neither asked on a server nor computed in the process.
+#[test]
+fn a_teacher_that_has_taught_is_not_asked_any_more() {
+    const TAUGHT: u64 = 2;
+    let taught = Taught::new();
+    let (url, _) = Service::start(&taught.teacher, |request| {
+        ASKED.fetch_max(request + 1, Ordering::Relaxed);
+        Fate::Answer
+    });
+    let metrics = |server: Option<&str>, out: &str| {
+        let mut recipe = taught.recipe("k2", server, out);
+        let MethodConfig::Kdrl(config) = &mut recipe.method else { panic!("kdrl") };
+        config.kd_steps = Some(TAUGHT);
+        quiet(&recipe, false);
+        let metrics = lines(taught.place.path().join(out).join("metrics.jsonl"));
+        metrics.into_iter().filter(|line| line.get("loss").is_some()).collect::<Vec<Value>>()
+    };
+    let there = metrics(Some(&format!("server = {{ url = \"{url}\" }}")), "there");
+    let samples = lines(taught.place.path().join("there/samples.jsonl"));
+    let of_teacher = samples.iter().filter(|line| line["step"].as_u64().is_some_and(|step| step <= TAUGHT));
+    assert_eq!(ASKED.load(Ordering::Relaxed), of_teacher.count());
+    let here = metrics(None, "here");
+    same(&there, &here, &["loss", "grad_norm", "entropy", "kdrl/beta"].map(|name| (name, name)));
+    for line in here.iter().chain(&there) {
+        assert_eq!(line.get("kl").is_some(), number(line, "step") as u64 <= TAUGHT, "{line}");
+    }
 }
 
 /// Faults that pass leave the bytes of a run as they are without them.

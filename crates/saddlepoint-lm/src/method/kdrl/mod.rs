@@ -19,7 +19,8 @@
 //! does not see how policy and teacher share what is left. A right completion is one with a
 //! reward of 1. A prompt whose completions all got the same has `A = 0` and still teaches by the teacher.
 //!
-//! `mode = "sequential"` distils alone for `kd_steps` steps (`L = (1/N) Σ Σ m_i d_t`) and then learns from rewards alone.
+//! `mode = "sequential"` distils alone for `kd_steps` steps (`L = (1/N) Σ Σ m_i d_t`) and then learns from rewards alone. Once the weight of
+//! the divergence is 0 for good the teacher is not asked any more, and there are no metrics of it.
 //! # Parameters
 //! | name | symbol | default | range | meaning |
 //! |------|--------|---------|-------|---------|
@@ -261,6 +262,11 @@ impl Method for Kdrl {
         })
     }
 
+    fn is_taught(&self, step: u64) -> bool {
+        // The weight never rises.
+        self.weights(step)[1] > 0.0
+    }
+
     /// The number of tokens that a mask keeps is known of a whole step only.
     fn couples(&self) -> bool {
         self.config.mask != Mask::None && self.config.mask_normalizer == Normalizer::Kept
@@ -282,15 +288,16 @@ impl Method for Kdrl {
 
     fn loss(&self, view: &View, out: &mut Cotangent) -> Sums {
         out.logp.resize(view.stats.logp.len(), 0.0);
-        if self.is_full() {
+        let Some(rollout) = view.rollout else { return Sums::default() };
+        let taught = self.is_taught(rollout.step);
+        if self.is_full() && taught {
             out.divergence.resize(view.stats.logp.len(), 0.0);
         }
         let top_k = self.config.kl_estimator == KlEstimator::TopK;
-        if top_k {
+        if top_k && taught {
             out.listed = view.stats.listed.iter().map(|logps| vec![0.0; logps.len()]).collect();
         }
         let mut sums = Sums::default();
-        let Some(rollout) = view.rollout else { return sums };
         let (tokens, sequences) = (view.norm.tokens as f64, view.norm.sequences as f64);
         let [pull, beta] = self.weights(rollout.step);
         let kept = self.kept(view);
@@ -308,6 +315,11 @@ impl Method for Kdrl {
                 let surrogate = -pull * log_ratio.exp() * advantage / tokens;
                 loss += surrogate;
                 out.logp[row] += surrogate;
+            }
+            view.report_entropy(rows, &mut sums);
+            if !taught {
+                sums.add("loss", loss * sequences, Per::Sequence);
+                continue;
             }
             let weight = if kept { beta / divisor } else { 0.0 };
             let (mut kl, mut clamped) = (0.0, 0);
@@ -345,7 +357,6 @@ impl Method for Kdrl {
             if !self.is_full() {
                 sums.add("kdrl/clamped", clamped as f64, Per::Token);
             }
-            view.report_entropy(rows, &mut sums);
             // Divided by the number of sequences again.
             sums.add("loss", loss * sequences, Per::Sequence);
         }

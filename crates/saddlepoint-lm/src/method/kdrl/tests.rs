@@ -207,6 +207,31 @@ fn the_weight_falls_as_in_v3() {
     );
 }
 
+#[test]
+fn without_a_weight_nothing_of_the_teacher_is_read() {
+    let rewards_alone = |kl_estimator| KdrlConfig {
+        mode: Mode::Sequential,
+        kd_steps: Some(3),
+        kl_estimator,
+        ..KdrlConfig::default()
+    };
+    for kl_estimator in [KlEstimator::K2, KlEstimator::K3, KlEstimator::Full, KlEstimator::TopK] {
+        let method = kdrl(rewards_alone(kl_estimator));
+        assert_eq!([0, 2, 3, 9].map(|step| method.is_taught(step)), [true, true, false, false]);
+        let whole = Case { step: 3, ..first() };
+        let bare = Case { teacher: Vec::new(), divergence: Vec::new(), ..whole.clone() };
+        let (means, out) = bare.of(&method);
+        assert_eq!((&means, &out.logp), (&whole.of(&method).0, &whole.of(&method).1.logp));
+        assert!(
+            out.divergence.is_empty() && out.listed.is_empty() && means.iter().all(|(name, _)| *name != "kl")
+        );
+    }
+    let falls =
+        |beta_min| kdrl(KdrlConfig { beta_init: 2e-3, beta_min, beta_delta: 1e-3, ..KdrlConfig::default() });
+    assert_eq!([1, 2, 3].map(|step| falls(0.0).is_taught(step)), [true, false, false]);
+    assert!(falls(1e-4).is_taught(1000));
+}
+
 /// Student and teacher of V4 after one prompt.
 const STUDENT: [f64; 3] = [0.7, -0.2, 0.1];
 const TEACHER: [f64; 3] = [0.1, 0.9, -0.4];
