@@ -254,7 +254,7 @@ mod tests {
         let task = Words::open(cache.path(), &size, &mut |_, _, _| ()).expect("trains");
         let measured = |combine: Combine, make: Make| {
             let outcome = |seed| {
-                let mut judges: Vec<Fond> = (0..5).map(Fond).collect();
+                let mut judges: Vec<Fond> = (0..3).map(Fond).collect();
                 outcome(&task, (&mut judges, combine), make, 40, seed).expect("runs")
             };
             let seeds: Vec<Outcome> = (0..2).map(outcome).collect();
