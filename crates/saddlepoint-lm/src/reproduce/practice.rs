@@ -74,7 +74,6 @@ impl Practice {
     /// # Errors
     /// The round does not fit the policy.
     pub(super) fn credit(
-        &self,
         policy: &mut Policy,
         method: &dyn Method,
         (round, prompts): (&mut Round, &[&[u32]]),

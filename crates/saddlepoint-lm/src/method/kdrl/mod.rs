@@ -19,8 +19,8 @@
 //! does not see how policy and teacher share what is left. A right completion is one with a
 //! reward of 1. A prompt whose completions all got the same has `A = 0` and still teaches by the teacher.
 //!
-//! `mode = "sequential"` distils alone for `kd_steps` steps (`L = (1/N) Σ Σ m_i d_t`) and then learns from rewards alone. Once the weight of
-//! the divergence is 0 for good the teacher is not asked any more, and there are no metrics of it.
+//! `mode = "sequential"` distils alone for `kd_steps` steps (`L = (1/N) Σ Σ m_i d_t`) and then learns from rewards alone: the
+//! teacher is not asked any more, and there are no metrics of it.
 //! # Parameters
 //! | name | symbol | default | range | meaning |
 //! |------|--------|---------|-------|---------|
@@ -263,8 +263,7 @@ impl Method for Kdrl {
     }
 
     fn is_taught(&self, step: u64) -> bool {
-        // The weight never rises.
-        self.weights(step)[1] > 0.0
+        self.config.mode != Mode::Sequential || self.weights(step)[1] > 0.0
     }
 
     /// The number of tokens that a mask keeps is known of a whole step only.

@@ -157,7 +157,7 @@ impl Piece<'_, '_> {
             // SAFETY: `MatMut` bounds every index of its view, what is added to lies alike, and this part of it is given to
             // this thread alone. Whoever configured the tiles has the unit.
             unsafe {
-                unit::place(sums, columns.len(), self.product.scale, onto, target.data.wrapping_add(at))
+                unit::place(sums, columns.len(), self.product.scale, onto, target.data.wrapping_add(at));
             };
         }
     }

@@ -84,6 +84,7 @@ impl Tiles {
     /// # Panics
     /// An operand is shorter than its steps.
     #[allow(unsafe_code, reason = "as above")]
+    #[allow(clippy::unused_self, reason = "it says that the tiles are configured")]
     pub(super) fn sums(
         &self,
         left: &[u16],
