@@ -288,7 +288,8 @@ impl Method for Kdrl {
     fn loss(&self, view: &View, out: &mut Cotangent) -> Sums {
         out.logp.resize(view.stats.logp.len(), 0.0);
         let Some(rollout) = view.rollout else { return Sums::default() };
-        let taught = self.is_taught(rollout.step);
+        // A run that learns nothing of its teacher any more has no statistics of it.
+        let taught = !if self.is_full() { &view.stats.divergence } else { &view.stats.ref_logp }.is_empty();
         if self.is_full() && taught {
             out.divergence.resize(view.stats.logp.len(), 0.0);
         }
