@@ -8,7 +8,7 @@ use super::super::practice::Practice;
 use super::super::preferences;
 use super::members::Judge;
 use super::words::{self, Answers, END, WORDS, Words};
-use super::{CAUTIOUS, Combine, WAYS, mean};
+use super::{CAUTIOUS, Combine, Make, WAYS, mean};
 use crate::Result;
 use crate::method::Method;
 use crate::method::ppo::{Ppo, PpoConfig};
@@ -25,9 +25,6 @@ const EPOCHS: usize = 4;
 const RATE: f64 = 1e-3;
 /// Parts of a run, over each of which what happens is averaged.
 const PARTS: usize = 20;
-
-/// Makes PPO.
-pub(super) type Make<'a> = &'a dyn Fn() -> Result<Box<dyn Method>>;
 
 /// The method.
 ///

@@ -130,7 +130,18 @@ thread_local! {
     static PACKED: RefCell<Packed> = RefCell::default();
 }
 
-impl Product<'_> {
+impl<'a> Product<'a> {
+    /// Its pieces; one of no depth is one empty piece.
+    fn pieces(&self) -> impl Iterator<Item = Piece<'a>> {
+        let (depth, deep) = (self.b.rows, deepest(self.b.rows));
+        let Self { c, more, .. } = *self;
+        (0..depth.max(1)).step_by(deep).map(move |k| Piece {
+            k: k..depth.min(k + deep),
+            more: more.filter(|_| k + deep >= depth),
+            onto: if k > 0 { Some(c.data.cast_const()) } else { c.onto },
+        })
+    }
+
     /// Computes it.
     pub(super) fn run(self, unit: Unit) {
         PACKED.with_borrow_mut(|packed| match unit {
@@ -147,6 +158,21 @@ struct Run<'a, 'p> {
     packed: &'p mut Packed,
 }
 
+/// The depth of all pieces of a product but the last.
+fn deepest(depth: usize) -> usize {
+    depth.div_ceil(depth.div_ceil(DEPTH).max(1)).max(1)
+}
+
+/// A piece of the depth.
+#[derive(Debug, Clone)]
+struct Piece<'a> {
+    k: Range<usize>,
+    /// The second product, with the last piece.
+    more: Option<(Mat<'a>, Mat<'a>)>,
+    /// What its sums are added to: what the product is, or after the first piece the sums so far.
+    onto: Option<*const f32>,
+}
+
 /// One block: rows and columns of `c`, and a piece of the depth.
 #[derive(Debug, Clone)]
 struct Block<'a> {
@@ -154,10 +180,7 @@ struct Block<'a> {
     width: usize,
     rows: Range<usize>,
     columns: Range<usize>,
-    k: Range<usize>,
-    /// The second product, with the last piece.
-    more: Option<(Mat<'a>, Mat<'a>)>,
-    onto: Option<*const f32>,
+    piece: Piece<'a>,
 }
 
 impl WithSimd for Run<'_, '_> {
@@ -166,26 +189,16 @@ impl WithSimd for Run<'_, '_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Run { product, packed } = self;
-        let Product { c, b, more, rows, columns, .. } = product.clone();
+        let Product { b, more, rows, columns, .. } = product.clone();
         let width = panel(tile::shape::<S>().1, columns.len().div_ceil(S::F32_LANES)) * S::F32_LANES;
-        let depth = b.rows;
-        let deep = depth.div_ceil(depth.div_ceil(DEPTH).max(1)).max(1);
         let panels = columns.len().div_ceil(width);
-        let packed_rows = deep + more.map_or(0, |(_, b)| b.rows);
+        let packed_rows = deepest(b.rows) + more.map_or(0, |(_, b)| b.rows);
         let blocks = panels.div_ceil((BLOCK / (packed_rows * width)).max(1));
         let across = panels.div_ceil(blocks) * width;
-        // A product of no depth is one empty piece.
-        for k in (0..depth.max(1)).step_by(deep) {
+        for piece in product.pieces() {
             for j in columns.clone().step_by(across) {
-                let block = Block {
-                    width,
-                    rows: rows.clone(),
-                    columns: j..columns.end.min(j + across),
-                    k: k..depth.min(k + deep),
-                    more: more.filter(|_| k + deep >= depth),
-                    onto: if k > 0 { Some(c.data.cast_const()) } else { c.onto },
-                };
-                product.block(simd, &block, packed);
+                let (rows, columns) = (rows.clone(), j..columns.end.min(j + across));
+                product.block(simd, &Block { width, rows, columns, piece: piece.clone() }, packed);
             }
         }
     }
@@ -201,12 +214,12 @@ impl Product<'_> {
     fn block<S: Simd>(&self, simd: S, block: &Block<'_>, packed: &mut Packed) {
         let Self { a, b, .. } = self;
         let tall = tile::shape::<S>().0;
-        let (width, deep) = (block.width, block.k.len());
+        let (width, deep) = (block.width, block.piece.k.len());
         let n = block.columns.len();
-        let b_there = b.in_order().filter(|_| block.rows.len() <= FEW && block.more.is_none());
+        let b_there = b.in_order().filter(|_| block.rows.len() <= FEW && block.piece.more.is_none());
         // Panels are read where they lie only if they have all their columns.
         let there = if b_there.is_some() { n / width * width } else { 0 };
-        let more = block.more.map(|(a, b)| (a, a.in_order().expect("rows in order"), b));
+        let more = block.piece.more.map(|(a, b)| (a, a.in_order().expect("rows in order"), b));
         let extra = more.map_or(0, |(.., b)| b.rows);
         let packed_rows = deep + extra;
         let right = packed.right.room(packed_rows * n.next_multiple_of(width));
@@ -216,7 +229,7 @@ impl Product<'_> {
         for g in block.rows.clone().step_by(GROUP) {
             let group = g..block.rows.end.min(g + GROUP);
             if a_there.is_none() {
-                pack_groups(*a, block.k.clone(), group.clone(), tall, packed_left);
+                pack_groups(*a, block.piece.k.clone(), group.clone(), tall, packed_left);
             }
             let tiles = group.len().div_ceil(tall);
             // The first group of rows meets the panels one by one, as they are packed; for the others a tile of rows
@@ -232,14 +245,14 @@ impl Product<'_> {
                 if first && tile == 0 && p >= there {
                     let right = &mut right[p * packed_rows..][..vectors * packed_rows];
                     let (right, beyond) = right.split_at_mut(vectors * deep);
-                    pack_panel(*b, block.k.clone(), j..j + columns, vectors, right);
+                    pack_panel(*b, block.piece.k.clone(), j..j + columns, vectors, right);
                     if let Some((.., b)) = more {
                         pack_panel(b, 0..extra, j..j + columns, vectors, beyond);
                     }
                 }
                 let left = match a_there {
                     Some(a_there) => Left {
-                        data: a_there.as_ptr().wrapping_add(i * a.row_stride + block.k.start),
+                        data: a_there.as_ptr().wrapping_add(i * a.row_stride + block.piece.k.start),
                         row: a.row_stride,
                         column: 1,
                     },
@@ -247,7 +260,7 @@ impl Product<'_> {
                 };
                 let place = match b_there {
                     Some(b_there) if p < there => Right {
-                        data: b_there.as_ptr().wrapping_add(block.k.start * b.row_stride + j),
+                        data: b_there.as_ptr().wrapping_add(block.piece.k.start * b.row_stride + j),
                         row: b.row_stride,
                     },
                     _ => Right { data: right[p * packed_rows..].as_ptr(), row: vectors },
@@ -259,12 +272,12 @@ impl Product<'_> {
                 });
                 let terms = [(left, deep), (second, extra)];
                 let ahead = if first && p >= there && j + columns < self.columns.end {
-                    ahead(*b, block.k.start, j + columns, tile)
+                    ahead(*b, block.piece.k.start, j + columns, tile)
                 } else {
                     Ahead { data: place.data.cast(), row: 0, whole: 0, column: 0 }
                 };
                 let rows = tall.min(group.end - i);
-                self.place(simd, rows, columns, terms, place, (i, j), block.onto, ahead);
+                self.place(simd, rows, columns, terms, place, (i, j), block.piece.onto, ahead);
             }
         }
     }

@@ -25,7 +25,7 @@ mod unit;
 use std::ops::Range;
 
 use super::super::matmul::{Mat, Values};
-use super::{DEPTH, LINE, Packed, Product};
+use super::{LINE, Packed, Piece, Product};
 use crate::engine::kernel::lanes::prefetch;
 use split::{Form, View};
 pub(super) use unit::{SIDE, available};
@@ -57,30 +57,24 @@ impl Product<'_> {
     /// Computes it on the matrix unit, which is there.
     pub(super) fn run_on_tiles(&self, packed: &mut Packed) {
         let tiles = Tiles::configured();
-        let depth = self.b.rows;
-        let deep = depth.div_ceil(depth.div_ceil(DEPTH).max(1)).max(1);
-        for k in (0..depth).step_by(deep) {
-            let more = self.more.filter(|_| k + deep >= depth);
-            let onto = if k > 0 { Some(self.c.data.cast_const()) } else { self.c.onto };
-            Piece { product: self, k: k..depth.min(k + deep), more, onto }.run(&tiles, packed);
+        for piece in self.pieces() {
+            OnTiles { product: self, piece }.run(&tiles, packed);
         }
     }
 }
 
 /// A piece of the depth of a product.
-struct Piece<'p, 'a> {
+struct OnTiles<'p, 'a> {
     product: &'p Product<'a>,
-    k: Range<usize>,
-    /// The second product, with the last piece.
-    more: Option<(Mat<'a>, Mat<'a>)>,
-    onto: Option<*const f32>,
+    piece: Piece<'a>,
 }
 
-impl Piece<'_, '_> {
+impl OnTiles<'_, '_> {
     fn run(&self, tiles: &Tiles, packed: &mut Packed) {
         let Product { rows, columns, .. } = self.product;
         // Steps with a right operand of one part, and of three.
-        let (own, more) = (self.k.len().div_ceil(STEP), self.more.map_or(0, |(.., b)| b.rows.div_ceil(STEP)));
+        let (own, more) =
+            (self.piece.k.len().div_ceil(STEP), self.piece.more.map_or(0, |(.., b)| b.rows.div_ceil(STEP)));
         let narrow = matches!(self.product.b.values, Values::Bf16(_));
         let steps = if narrow { (own, more) } else { (0, own + more) };
         // 16-bit numbers of 32 rows and of 32 columns.
@@ -120,18 +114,18 @@ impl Piece<'_, '_> {
 
     /// At most 32 rows of `a` and `a'`.
     fn pack_rows(&self, rows: Range<usize>, out: &mut [u16]) {
-        let own = View::rows(self.product.a, rows.clone(), self.k.clone());
+        let own = View::rows(self.product.a, rows.clone(), self.piece.k.clone());
         let out = split::pack(&own, Form::Lines, PARTS, out);
-        if let Some((a, _)) = self.more {
+        if let Some((a, _)) = self.piece.more {
             split::pack(&View::rows(a, rows, 0..a.columns), Form::Lines, PARTS, out);
         }
     }
 
     /// At most 32 columns of `b`, in so many parts, and `b'`.
     fn pack_columns(&self, columns: Range<usize>, parts: usize, out: &mut [u16]) {
-        let own = View::columns(self.product.b, columns.clone(), self.k.clone());
+        let own = View::columns(self.product.b, columns.clone(), self.piece.k.clone());
         let out = split::pack(&own, Form::Pairs, parts, out);
-        if let Some((_, b)) = self.more {
+        if let Some((_, b)) = self.piece.more {
             split::pack(&View::columns(b, columns, 0..b.rows), Form::Pairs, PARTS, out);
         }
     }
@@ -153,7 +147,7 @@ impl Piece<'_, '_> {
         let target = self.product.c;
         for (i, sums) in rows.zip(&sums.0) {
             let at = i * target.row_stride + columns.start;
-            let onto = self.onto.map(|onto| onto.wrapping_add(at));
+            let onto = self.piece.onto.map(|onto| onto.wrapping_add(at));
             // SAFETY: `MatMut` bounds every index of its view, what is added to lies alike, and this part of it is given to
             // this thread alone. Whoever configured the tiles has the unit.
             unsafe {
