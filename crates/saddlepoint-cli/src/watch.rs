@@ -48,8 +48,8 @@ impl Watch {
         Watch { output, bar: None, step: 0, divergence: String::new(), run: None, trouble: None }
     }
 
-    /// Whether a run was started.
-    pub(crate) fn started(&self) -> bool {
+    /// Whether a run goes on.
+    pub(crate) fn going_on(&self) -> bool {
         self.run.is_some()
     }
 
@@ -99,6 +99,7 @@ impl Watch {
                 Ok(())
             }
             Event::Saved { .. } => Ok(()),
+            Event::Ended => self.close(),
         }
     }
 
@@ -128,10 +129,10 @@ impl Watch {
             bar.finish();
         }
         self.divergence.clear();
-        if let Some((run_dir, planned)) = &self.run {
+        if let Some((run_dir, planned)) = self.run.take() {
             let cost = json!({ "planned": planned, "peak": memory::peak() });
             atomic::write(&run_dir.join(report::COST), format!("{cost}\n").as_bytes())?;
-            report::write(run_dir)?;
+            report::write(&run_dir)?;
         }
         Ok(())
     }

@@ -43,7 +43,7 @@ impl Arguments {
         }
         let mut watch = Watch::new(output);
         let outcome = trainer::run(&recipe, self.resume, &mut |event| watch.see(event));
-        let started = watch.started();
+        let started = watch.going_on();
         let shown = watch.finish();
         // What stopped the run is said, not that its report could then not be written either.
         let summary = outcome.map_err(|error| match error {

@@ -113,6 +113,8 @@ pub enum Event<'a> {
         /// Its folder.
         path: &'a Path,
     },
+    /// The run is complete. Until the event was taken no other process works in its folder.
+    Ended,
 }
 
 /// Who is told what happens.
@@ -230,7 +232,12 @@ fn stages(recipe: &Recipe, resume: bool, observer: Observer) -> Result<Summary> 
                     format!("{dir} holds a run with other settings; remove it or change train.output_dir");
                 return Err(unfit(key, file, &problem));
             }
-            Ok(_) if dir.join(SUMMARY).is_file() => observer(&Event::Reused { run_dir: dir }),
+            Ok(_) if dir.join(SUMMARY).is_file() => {
+                // Removes what a kill at its very end left half-written. A folder in use, without checkpoints or that
+                // cannot be written to is used as it is.
+                drop(RunDir::resume(dir));
+                observer(&Event::Reused { run_dir: dir });
+            }
             _ => drop(stage(recipe, true, observer)?),
         }
     }
@@ -249,7 +256,9 @@ fn stage(recipe: &Recipe, resume: bool, observer: Observer) -> Result<Summary> {
     let mut run = setup::Run::open(&job, (dir, latest), observer)?;
     run.look_before(observer)?;
     steps::train(&mut run, observer)?;
-    finish::finish(&mut run, observer)
+    let summary = finish::finish(&mut run, observer)?;
+    observer(&Event::Ended);
+    Ok(summary)
 }
 
 /// The content of `config.toml`.

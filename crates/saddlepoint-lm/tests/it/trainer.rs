@@ -106,11 +106,13 @@ fn a_run_writes_what_it_promises() {
             Event::Step { total: 25, .. } => "step",
             Event::Logged { .. } => "logged",
             Event::Saved { .. } => "saved",
+            Event::Ended => "ended",
             other => panic!("unexpected {other:?}"),
         });
     })
     .expect("the run ends");
     assert_eq!(kinds.iter().filter(|kind| **kind == "step").count(), 25);
+    assert_eq!(kinds.last(), Some(&"ended"));
     assert_eq!((summary.steps, summary.model_step, summary.reached()), (25, 25, true));
 
     let dir = place.path().join("base");

@@ -1,7 +1,6 @@
-//! Matrix products: strided views, and how a product is divided among threads.
+//! Matrix products of strided views.
 
 use half::bf16;
-use rayon::prelude::*;
 
 use super::gemm::{Product, Target, Unit};
 
@@ -97,8 +96,6 @@ pub(crate) enum Threads {
 
 /// Multiply-adds that are not worth a second thread.
 const SMALL: usize = 1 << 18;
-/// Depth up to which a product is bound by writing its result: threads get rows, and with them whole pages.
-const SHALLOW: usize = 64;
 
 /// `c = scale a b`, or `c += scale a b` with `accumulate`.
 ///
@@ -143,35 +140,10 @@ fn divided(whole: Product<'_>, threads: Threads) {
     if m == 0 || n == 0 {
         return;
     }
-    if threads == Threads::One {
-        // Products inside of a task are small.
-        return whole.run(Unit::Vectors);
-    }
-    let unit = Unit::of(n, depth);
-    if m * n * depth < SMALL {
-        return whole.run(unit);
-    }
-    let (rows, columns) = parts(m, n, depth, rayon::current_num_threads(), unit);
-    let across = n.div_ceil(columns);
-    (0..m.div_ceil(rows) * across).into_par_iter().with_max_len(1).for_each(|index| {
-        let (i, j) = (index / across * rows, index % across * columns);
-        Product { rows: i..m.min(i + rows), columns: j..n.min(j + columns), ..whole.clone() }.run(unit);
-    });
-}
-
-/// Rows and columns of each thread's part of a product: of all divisions of the threads the one whose parts take
-/// the least time.
-fn parts(m: usize, n: usize, depth: usize, workers: usize, unit: Unit) -> (usize, usize) {
-    let (tall, wide) = unit.sides();
-    let (left, right) = unit.packing();
-    (1..=if depth > SHALLOW { workers } else { 1 })
-        .map(|across| {
-            let rows = m.div_ceil(workers / across).next_multiple_of(tall);
-            let columns = n.div_ceil(across).next_multiple_of(wide);
-            (rows * columns + right * columns + left * rows, rows, columns)
-        })
-        .min()
-        .map_or((m, n), |(_, rows, columns)| (rows, columns))
+    // Products inside of a task are small.
+    let unit = if threads == Threads::One { Unit::Vectors } else { Unit::of(n, depth) };
+    let workers = if threads == Threads::One || m * n * depth < SMALL { 1 } else { rayon::current_num_threads() };
+    whole.run(unit, workers);
 }
 
 #[cfg(test)]
@@ -315,19 +287,6 @@ mod tests {
         for (wide, dense) in wide.chunks_exact(stride).zip(dense.chunks_exact(n)) {
             assert_eq!(&wide[..n], dense);
             assert_eq!(wide[n..], [7.0; 4]);
-        }
-    }
-
-    #[test]
-    fn the_parts_of_the_threads_cover_the_result() {
-        for (m, n, depth) in
-            [(748, 576, 576), (3072, 576, 512), (748, 1536, 16), (9, 49_152, 576), (700, 16, 99)]
-        {
-            for workers in [1, 2, 3, 5, 16] {
-                let (rows, columns) = parts(m, n, depth, workers, Unit::Vectors);
-                let count = m.div_ceil(rows) * n.div_ceil(columns);
-                assert!(count <= workers, "{m}x{n}x{depth}: {count} parts for {workers} threads");
-            }
         }
     }
 }

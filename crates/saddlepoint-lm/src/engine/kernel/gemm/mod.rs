@@ -19,9 +19,12 @@ mod tile;
 
 use std::cell::RefCell;
 use std::ops::Range;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 
 use half::bf16;
 use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
 
 use self::pack::Part;
 use self::tile::{Ahead, LARGEST, Left, Out, Right, Term};
@@ -36,6 +39,13 @@ const BLOCK: usize = 200_000;
 const GROUP: usize = 48;
 /// Up to this many rows the right operand is read where it lies, if its rows are contiguous.
 const FEW: usize = 64;
+/// Depth up to which a product is bound by writing its result: threads get rows, and with them whole pages.
+const SHALLOW: usize = 64;
+/// Columns of a part: whole panels for every set of instructions.
+const COLUMNS: usize = 48;
+/// What packing an element costs, in multiply-adds, and about how many parts are packed apart.
+const PACKING: usize = 6;
+const PARTS: usize = 8;
 /// Elements in a cache line.
 const LINE: usize = 16;
 /// Elements of the largest tile.
@@ -71,23 +81,6 @@ impl Unit {
         Self::Vectors
     }
 
-    /// Rows and columns that are computed together.
-    pub(super) fn sides(self) -> (usize, usize) {
-        match self {
-            Self::Vectors => (8, LINE),
-            #[cfg(target_arch = "x86_64")]
-            Self::Tiles => (amx::SIDE, amx::SIDE),
-        }
-    }
-
-    /// What packing an element of the left and of the right operand costs, in multiply-adds.
-    pub(super) fn packing(self) -> (usize, usize) {
-        match self {
-            Self::Vectors => (0, 6),
-            #[cfg(target_arch = "x86_64")]
-            Self::Tiles => amx::PACKING,
-        }
-    }
 }
 
 /// A matrix that is written, of which threads write different parts, and what the product is added to: elsewhere or
@@ -106,7 +99,7 @@ unsafe impl Send for Target {}
 // SAFETY: as above.
 unsafe impl Sync for Target {}
 
-/// A part of a product, done by one thread: rows `rows` and columns `columns` of `c`.
+/// A product, or a part of one: rows `rows` and columns `columns` of `c`.
 #[derive(Debug, Clone)]
 pub(super) struct Product<'a> {
     pub(super) c: Target,
@@ -130,6 +123,26 @@ thread_local! {
     static PACKED: RefCell<Packed> = RefCell::default();
 }
 
+/// Hands parts of `range`, in multiples of `side`, to so many threads: large ones first and ever smaller ones after them, so that
+/// threads of different speeds end together.
+fn shared(range: &Range<usize>, side: usize, workers: usize, body: impl Fn(Range<usize>) + Sync) {
+    if workers == 1 {
+        return body(range.clone());
+    }
+    let least = range.len() / (4 * workers);
+    let end = |start: usize| {
+        let len = least.max((range.end - start) / (2 * workers));
+        range.end.min(start + len.next_multiple_of(side).max(side))
+    };
+    let next = AtomicUsize::new(range.start);
+    let take = || next.fetch_update(Relaxed, Relaxed, |start| (start < range.end).then(|| end(start)));
+    (0..workers).into_par_iter().with_max_len(1).for_each(|_| {
+        while let Ok(start) = take() {
+            body(start..end(start));
+        }
+    });
+}
+
 impl<'a> Product<'a> {
     /// Its pieces; one of no depth is one empty piece.
     fn pieces(&self) -> impl Iterator<Item = Piece<'a>> {
@@ -138,17 +151,39 @@ impl<'a> Product<'a> {
         (0..depth.max(1)).step_by(deep).map(move |k| Piece {
             k: k..depth.min(k + deep),
             more: more.filter(|_| k + deep >= depth),
-            onto: if k > 0 { Some(c.data.cast_const()) } else { c.onto },
+            c: if k > 0 { Target { onto: Some(c.data.cast_const()), ..c } } else { c },
         })
     }
 
-    /// Computes it.
-    pub(super) fn run(self, unit: Unit) {
-        PACKED.with_borrow_mut(|packed| match unit {
-            Unit::Vectors => pulp::Arch::new().dispatch(Run { product: self, packed }),
+    /// Computes it with so many threads.
+    pub(super) fn run(&self, unit: Unit, workers: usize) {
+        match unit {
+            Unit::Vectors => self.run_on_vectors(workers),
             #[cfg(target_arch = "x86_64")]
-            Unit::Tiles => self.run_on_tiles(packed),
-        });
+            Unit::Tiles => self.run_on_tiles(workers),
+        }
+    }
+
+    fn run_on_vectors(&self, workers: usize) {
+        let part = |rows: Range<usize>, columns: Range<usize>| {
+            let product = Self { rows, columns, ..self.clone() };
+            PACKED.with_borrow_mut(|packed| pulp::Arch::new().dispatch(Run { product, packed }));
+        };
+        let (rows, columns) = (&self.rows, &self.columns);
+        if self.by_rows() {
+            shared(rows, LARGEST.0, workers, |rows| part(rows, columns.clone()));
+        } else {
+            shared(columns, COLUMNS, workers, |columns| part(rows.clone(), columns));
+        }
+    }
+
+    /// Whether threads get rows of `c`, each with all columns, or columns.
+    fn by_rows(&self) -> bool {
+        let (m, n, depth) = (self.rows.len(), self.columns.len(), self.a.columns);
+        // Every part packs the other operand anew, and the last of them keeps one thread while the others wait.
+        let columns = if self.a.in_order().is_some() { 0 } else { PARTS * PACKING * m } + m * COLUMNS.min(n) / 2;
+        let rows = PARTS * PACKING * n + n * LARGEST.0.min(m) / 2;
+        depth <= SHALLOW || rows < columns
     }
 }
 
@@ -169,8 +204,8 @@ struct Piece<'a> {
     k: Range<usize>,
     /// The second product, with the last piece.
     more: Option<(Mat<'a>, Mat<'a>)>,
-    /// What its sums are added to: what the product is, or after the first piece the sums so far.
-    onto: Option<*const f32>,
+    /// Added to what the product is, or after the first piece to the sums so far.
+    c: Target,
 }
 
 /// One block: rows and columns of `c`, and a piece of the depth.
@@ -277,7 +312,7 @@ impl Product<'_> {
                     Ahead { data: place.data.cast(), row: 0, whole: 0, column: 0 }
                 };
                 let rows = tall.min(group.end - i);
-                self.place(simd, rows, columns, terms, place, (i, j), block.piece.onto, ahead);
+                self.place(simd, rows, columns, terms, place, (i, j), block.piece.c, ahead);
             }
         }
     }
@@ -293,12 +328,12 @@ impl Product<'_> {
         terms: [Term; 2],
         right: Right,
         (i, j): (usize, usize),
-        onto: Option<*const f32>,
+        c: Target,
         ahead: Ahead,
     ) {
-        let (scale, row) = (self.scale, self.c.row_stride);
-        let data = self.c.data.wrapping_add(i * row + j);
-        let onto = onto.map(|onto| onto.wrapping_add(i * row + j));
+        let (scale, row) = (self.scale, c.row_stride);
+        let data = c.data.wrapping_add(i * row + j);
+        let onto = c.onto.map(|onto| onto.wrapping_add(i * row + j));
         let vectors = columns.div_ceil(S::F32_LANES);
         let out = Out { data, onto, row, scale };
         if columns == vectors * S::F32_LANES {
@@ -364,8 +399,22 @@ fn pack_groups(a: Mat<'_>, k: Range<usize>, i: Range<usize>, tall: usize, out: &
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::super::filled;
     use super::*;
+
+    #[test]
+    fn parts_cover_a_range_once_and_become_smaller() {
+        for (range, side, workers) in [(0..576, 48, 2), (5..3077, 32, 3), (0..7, 8, 2), (0..100, 8, 16), (3..3, 8, 2)] {
+            let parts = Mutex::new(Vec::new());
+            shared(&range, side, workers, |part| parts.lock().expect("no panic").push(part));
+            let mut parts = parts.into_inner().expect("no panic");
+            parts.sort_by_key(|part| part.start);
+            assert_eq!(parts.iter().cloned().flatten().collect::<Vec<_>>(), range.clone().collect::<Vec<_>>());
+            assert!(parts.windows(2).all(|pair| pair[0].len() >= pair[1].len() && pair[0].len() % side == 0), "{parts:?}");
+        }
+    }
 
     /// `c + 0.5 a b` with one set of instructions.
     fn product(run: impl Fn(Run<'_, '_>), a: Mat<'_>, b: Mat<'_>, c: &[f32]) -> Vec<f32> {
@@ -412,7 +461,7 @@ mod tests {
                 check("widest", &widest);
                 #[cfg(target_arch = "x86_64")]
                 if k > 0 && amx::available() {
-                    check("tiles", &product(|run| run.product.run_on_tiles(run.packed), a_view, b_view, &c));
+                    check("tiles", &product(|run| run.product.run_on_tiles(1), a_view, b_view, &c));
                 }
                 check("scalar", &product(|run| pulp::Scalar::new().vectorize(run), a_view, b_view, &c));
                 #[cfg(target_arch = "x86_64")]

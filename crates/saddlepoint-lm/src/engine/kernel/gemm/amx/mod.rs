@@ -11,7 +11,7 @@
 //!
 //! ```text
 //! for each piece of the depth (at most DEPTH)           c passes once for each piece
-//!   for each group of rows (at most LEFT bytes)         its part of a is split and packed
+//!   for each group of rows (LEFT bytes a thread)        its part of a is split and packed, by all threads for all
 //!     for each block of columns (at most RIGHT bytes)   its part of b is split and packed: second-level cache
 //!       for each tile of rows, for each panel           32 x 32 sums
 //! ```
@@ -23,15 +23,19 @@ mod split;
 mod unit;
 
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+use rayon::prelude::*;
 
 use super::super::matmul::{Mat, Values};
-use super::{LINE, Packed, Piece, Product};
+use super::{LINE, PACKED, Piece, Product, shared};
+use crate::engine::aligned::Aligned;
 use crate::engine::kernel::lanes::prefetch;
 use split::{Form, View};
 pub(super) use unit::{SIDE, available};
 use unit::{STEP, Sums, TILE, Tiles};
 
-/// Most bytes of a packed group of rows and of a packed block of columns.
+/// Most bytes of a packed group of rows, for each thread, and of a packed block of columns.
 const LEFT: usize = 3 << 20;
 const RIGHT: usize = 6 << 17;
 /// Parts of an `f32`.
@@ -50,16 +54,18 @@ pub(super) fn takes(columns: usize, depth: usize) -> bool {
     columns >= LEAST && depth >= LEAST && available()
 }
 
-/// What packing an element of `a` and of `b` costs, in multiply-adds.
-pub(super) const PACKING: (usize, usize) = (30, 60);
+/// Packed rows of products that go on.
+static LEFTS: Mutex<Vec<Aligned>> = Mutex::new(Vec::new());
 
 impl Product<'_> {
-    /// Computes it on the matrix unit, which is there.
-    pub(super) fn run_on_tiles(&self, packed: &mut Packed) {
-        let tiles = Tiles::configured();
+    /// Computes it on the matrix unit, which is there, with so many threads.
+    pub(super) fn run_on_tiles(&self, workers: usize) {
+        let kept = || LEFTS.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut left = kept().pop().unwrap_or_default();
         for piece in self.pieces() {
-            OnTiles { product: self, piece }.run(&tiles, packed);
+            OnTiles::new(self, piece).run(&mut left, workers);
         }
+        kept().push(left);
     }
 }
 
@@ -67,46 +73,67 @@ impl Product<'_> {
 struct OnTiles<'p, 'a> {
     product: &'p Product<'a>,
     piece: Piece<'a>,
+    /// Steps with a right operand of one part, and of three.
+    steps: (usize, usize),
+    /// 16-bit numbers of 32 packed rows and of 32 packed columns.
+    tall: usize,
+    wide: usize,
 }
 
-impl OnTiles<'_, '_> {
-    fn run(&self, tiles: &Tiles, packed: &mut Packed) {
-        let Product { rows, columns, .. } = self.product;
-        // Steps with a right operand of one part, and of three.
-        let (own, more) =
-            (self.piece.k.len().div_ceil(STEP), self.piece.more.map_or(0, |(.., b)| b.rows.div_ceil(STEP)));
-        let narrow = matches!(self.product.b.values, Values::Bf16(_));
+impl<'p, 'a> OnTiles<'p, 'a> {
+    fn new(product: &'p Product<'a>, piece: Piece<'a>) -> Self {
+        let (own, more) = (piece.k.len().div_ceil(STEP), piece.more.map_or(0, |(.., b)| b.rows.div_ceil(STEP)));
+        let narrow = matches!(product.b.values, Values::Bf16(_));
         let steps = if narrow { (own, more) } else { (0, own + more) };
-        // 16-bit numbers of 32 rows and of 32 columns.
         let tall = (own + more) * PARTS * 2 * TILE;
         let wide = (steps.0 + steps.1 * PARTS) * 2 * TILE;
-        let group = even(rows.len(), LEFT / 2 / tall);
-        let block = even(columns.len(), RIGHT / 2 / wide);
-        let mut sums = Sums::default();
+        Self { product, piece, steps, tall, wide }
+    }
+
+    fn run(&self, left: &mut Aligned, workers: usize) {
+        let Product { rows, columns, .. } = self.product;
+        let group = even(rows.len(), workers * LEFT / 2 / self.tall);
         for first in rows.clone().step_by(group) {
             let rows = first..rows.end.min(first + group);
-            let left = words(packed.left.room(rows.len().div_ceil(SIDE) * tall / 2));
-            for (i, out) in rows.clone().step_by(SIDE).zip(left.chunks_exact_mut(tall)) {
+            let left = words(left.room(rows.len().div_ceil(SIDE) * self.tall / 2));
+            let pack = |(at, out): (usize, &mut [u16])| {
+                let i = rows.start + at * SIDE;
                 self.pack_rows(i..rows.end.min(i + SIDE), out);
+            };
+            if workers == 1 {
+                left.chunks_exact_mut(self.tall).enumerate().for_each(pack);
+            } else {
+                left.par_chunks_exact_mut(self.tall).enumerate().for_each(pack);
             }
-            for first in columns.clone().step_by(block) {
-                let columns = first..columns.end.min(first + block);
-                let right = words(packed.right.room(columns.len().div_ceil(SIDE) * wide / 2));
-                for (j, out) in columns.clone().step_by(SIDE).zip(right.chunks_exact_mut(wide)) {
-                    self.pack_columns(j..columns.end.min(j + SIDE), if narrow { 1 } else { PARTS }, out);
-                }
-                // While a tile of rows meets the panels, the next one is on its way into the second-level cache.
-                let mut ahead = &*left;
-                for (i, left) in rows.clone().step_by(SIDE).zip(left.chunks_exact(tall)) {
-                    ahead = &ahead[tall..];
-                    let mut next = ahead;
-                    for (j, right) in columns.clone().step_by(SIDE).zip(right.chunks_exact(wide)) {
-                        let (i, j) = (i..rows.end.min(i + SIDE), j..columns.end.min(j + SIDE));
-                        self.ask(i.clone(), j.clone());
-                        tiles.sums(left, right, steps, next, &mut sums);
-                        next = &next[next.len().min((own + more) * unit::AHEAD)..];
-                        self.place(&sums, i, j);
-                    }
+            shared(columns, SIDE, workers, |columns| {
+                PACKED.with_borrow_mut(|packed| self.columns(&rows, &columns, left, &mut packed.right));
+            });
+        }
+    }
+
+    /// These columns of packed rows.
+    fn columns(&self, rows: &Range<usize>, columns: &Range<usize>, left: &[u16], right: &mut Aligned) {
+        let Self { steps, tall, wide, .. } = *self;
+        let tiles = Tiles::configured();
+        let block = even(columns.len(), RIGHT / 2 / wide);
+        let mut sums = Sums::default();
+        for first in columns.clone().step_by(block) {
+            let columns = first..columns.end.min(first + block);
+            let right = words(right.room(columns.len().div_ceil(SIDE) * wide / 2));
+            for (j, out) in columns.clone().step_by(SIDE).zip(right.chunks_exact_mut(wide)) {
+                self.pack_columns(j..columns.end.min(j + SIDE), out);
+            }
+            // While a tile of rows meets the panels, the next one is on its way into the second-level cache.
+            let mut ahead = left;
+            for (i, left) in rows.clone().step_by(SIDE).zip(left.chunks_exact(tall)) {
+                ahead = &ahead[tall..];
+                let mut next = ahead;
+                for (j, right) in columns.clone().step_by(SIDE).zip(right.chunks_exact(wide)) {
+                    let (i, j) = (i..rows.end.min(i + SIDE), j..columns.end.min(j + SIDE));
+                    self.ask(i.clone(), j.clone());
+                    tiles.sums(left, right, steps, next, &mut sums);
+                    next = &next[next.len().min((steps.0 + steps.1) * unit::AHEAD)..];
+                    self.place(&sums, i, j);
                 }
             }
         }
@@ -121,8 +148,9 @@ impl OnTiles<'_, '_> {
         }
     }
 
-    /// At most 32 columns of `b`, in so many parts, and `b'`.
-    fn pack_columns(&self, columns: Range<usize>, parts: usize, out: &mut [u16]) {
+    /// At most 32 columns of `b`, in one part or in three, and `b'`.
+    fn pack_columns(&self, columns: Range<usize>, out: &mut [u16]) {
+        let parts = if self.steps.0 > 0 { 1 } else { PARTS };
         let own = View::columns(self.product.b, columns.clone(), self.piece.k.clone());
         let out = split::pack(&own, Form::Pairs, parts, out);
         if let Some((_, b)) = self.piece.more {
@@ -144,10 +172,10 @@ impl OnTiles<'_, '_> {
     /// `c = onto + scale sums` for these rows and columns.
     #[allow(unsafe_code, reason = "threads write different parts of one matrix")]
     fn place(&self, sums: &Sums, rows: Range<usize>, columns: Range<usize>) {
-        let target = self.product.c;
+        let target = self.piece.c;
         for (i, sums) in rows.zip(&sums.0) {
             let at = i * target.row_stride + columns.start;
-            let onto = self.piece.onto.map(|onto| onto.wrapping_add(at));
+            let onto = target.onto.map(|onto| onto.wrapping_add(at));
             // SAFETY: `MatMut` bounds every index of its view, what is added to lies alike, and this part of it is given to
             // this thread alone. Whoever configured the tiles has the unit.
             unsafe {
@@ -179,7 +207,7 @@ mod tests {
         let mut c = vec![0.0; m * b.columns];
         let target = Target { data: c.as_mut_ptr(), onto: None, row_stride: b.columns };
         let (rows, columns) = (0..m, 0..b.columns);
-        Product { c: target, a, b, more: None, rows, columns, scale: 1.0 }.run(unit);
+        Product { c: target, a, b, more: None, rows, columns, scale: 1.0 }.run(unit, 1);
         c
     }
 
