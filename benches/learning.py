@@ -102,7 +102,9 @@ def main() -> None:
     options = parser.parse_args()
     options.runs.mkdir(parents=True, exist_ok=True)
 
-    variants = {**METHODS, "grpo, budget": ["method.name=grpo", f"tether.budget={BUDGET}"]}
+    # Without a budget 100 steps end at about half of it.
+    bounded = ["method.name=grpo", f"tether.budget={BUDGET}", "tether.final_prompts=1000", "train.max_steps=300"]
+    variants = {**METHODS, "grpo, budget": bounded}
     failed = False
     for task, difficulty in TASKS.items():
         base, practice = (options.runs / f"{name}-{task}.toml" for name in ("base", "practice"))

@@ -343,9 +343,12 @@ fn a_recipe_starts_from_the_result_of_another() {
     let recipe = load(place.path(), "dpo.toml", &[]);
     quiet(&recipe, false);
     let mut reused = false;
+    let half = place.path().join("base/cost.json.partial-12-3");
+    fs::write(&half, "{").expect("written");
     let recipe = load(place.path(), "dpo.toml", &["train.output_dir=second"]);
     run(&recipe, false, &mut |event| reused |= matches!(event, Event::Reused { .. })).expect("the run ends");
     assert!(reused, "the first stage is not run twice");
+    assert!(!half.exists(), "what a kill left half-written is removed");
     assert_eq!(weights(&place.path().join("dpo")), weights(&place.path().join("second")));
 
     // By another name of the same place.
