@@ -21,7 +21,7 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AccuracyConfig {
-    /// The column with the solution. For GSM8K: `data.columns = { prompt = "question", solution = "answer" }`.
+    /// The column with the solution. For GSM8K: `answer`, with `data.columns = { prompt = "question" }`.
     pub column: String,
     /// What counts as the answer of a completion that marks none.
     pub unmarked: Unmarked,
