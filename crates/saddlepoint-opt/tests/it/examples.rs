@@ -7,7 +7,7 @@ use saddlepoint_opt::examples::{csv, libsvm};
 
 #[test]
 fn the_corpus_of_the_fuzzer_is_read_or_refused_with_its_place() {
-    let files = corpus("examples");
+    let files = corpus("labelled");
     assert!(files.len() >= 34, "{}", files.len());
     for (name, path) in files {
         let Ok(text) = String::from_utf8(std::fs::read(&path).expect("readable")) else {
