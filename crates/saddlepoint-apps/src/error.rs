@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use saddlepoint_core::quote::escaped;
+
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -18,7 +20,7 @@ pub enum Error {
         problem: String,
     },
     /// A file cannot be read.
-    #[error("{path}: {problem}")]
+    #[error("{path}: {}", escaped(problem))]
     File {
         /// The file.
         path: PathBuf,
@@ -26,7 +28,7 @@ pub enum Error {
         problem: String,
     },
     /// A place in a file is wrong.
-    #[error("{path}:{line}: {problem}")]
+    #[error("{path}:{line}: {}", escaped(problem))]
     Line {
         /// The file.
         path: PathBuf,
@@ -36,7 +38,7 @@ pub enum Error {
         problem: String,
     },
     /// The data do not fit what they are used for.
-    #[error("the data: {problem}")]
+    #[error("the data: {}", escaped(problem))]
     Data {
         /// What is wrong, and what to do.
         problem: String,

@@ -14,6 +14,7 @@
 //! | [`atomic`] | files and folders that are there whole or not at all |
 //! | [`clock`] | the only place that reads a clock |
 //! | [`memory`] | what this process holds |
+//! | [`quote`] | pieces of a file as a message repeats them |
 //! | [`mod@test`] | what tests share: comparison of numbers, data outside the repository |
 //!
 //! Nothing here knows what is trained or solved.
@@ -28,6 +29,7 @@ pub mod memory;
 pub mod metrics;
 pub mod power;
 pub mod progress;
+pub mod quote;
 pub mod record;
 pub mod reproduce;
 pub mod run;

@@ -1,5 +1,7 @@
 //! The errors of this crate.
 
+use saddlepoint_core::quote::escaped;
+
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -36,7 +38,7 @@ pub enum Error {
         got: usize,
     },
     /// The text of a problem cannot be understood.
-    #[error("line {line}, column {column}: {problem}")]
+    #[error("line {line}, column {column}: {}", escaped(problem))]
     Text {
         /// Counted from 1.
         line: usize,

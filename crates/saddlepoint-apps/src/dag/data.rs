@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use saddlepoint_core::quote;
+
 use crate::{Error, Result};
 
 /// Samples of the variables of a graph, by columns.
@@ -141,7 +143,7 @@ impl Data {
             for (j, word) in record.iter().enumerate() {
                 let value = word.parse::<f64>().ok().filter(|value| value.is_finite());
                 let value = value.ok_or_else(|| {
-                    let what = if word.is_empty() { "nothing".to_owned() } else { format!("`{word}`") };
+                    let what = if word.is_empty() { "nothing".to_owned() } else { quote::word(word) };
                     let problem = format!(
                         "column {} (`{}`): expected a finite number, got {what}; leave rows with missing values out",
                         j + 1,
@@ -287,6 +289,10 @@ mod tests {
             (
                 "a,b\nnan,1\n",
                 "a.csv:2: column 1 (`a`): expected a finite number, got `nan`; leave rows with missing values out",
+            ),
+            (
+                "a\u{7},b\n1\0\u{1b}[2J,1\n",
+                "a.csv:2: column 1 (`a\\u{7}`): expected a finite number, got `1\\0\\u{1b}[2J`; leave rows with missing values out",
             ),
             ("a,b\n1,2\n3\n", "a.csv:3: 1 values, and the first line has 2"),
             ("a,a\n1,2\n3,4\n", "a.csv: columns 1 and 2 are both named `a`"),

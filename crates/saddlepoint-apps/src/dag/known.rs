@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use saddlepoint_core::quote::word;
+
 use super::graph::Weights;
 use crate::{Error, Result};
 
@@ -41,11 +43,14 @@ pub fn parse(text: &str, path: &Path, names: &[String]) -> Result<Weights> {
         let numbered = line.split_once(". ").filter(|(number, _)| number.parse::<u64>().is_ok());
         let edge = numbered.map_or(line, |(_, edge)| edge);
         let ends = ["-->", "->", ","].into_iter().find_map(|arrow| edge.split_once(arrow));
-        let (from, to) = ends.ok_or_else(|| wrong(format!("expected an edge `from -> to`, got `{line}`")))?;
+        let (from, to) =
+            ends.ok_or_else(|| wrong(format!("expected an edge `from -> to`, got {}", word(line))))?;
         let node = |name: &str| {
             let name = name.trim();
             let found = names.iter().position(|known| known == name);
-            found.ok_or_else(|| wrong(format!("there is no column `{name}`; there are {}", names.join(", "))))
+            found.ok_or_else(|| {
+                wrong(format!("there is no column {}; there are {}", word(name), names.join(", ")))
+            })
         };
         let (from, to) = (node(from)?, node(to)?);
         if from == to {

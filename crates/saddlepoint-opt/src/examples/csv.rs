@@ -4,6 +4,7 @@ use std::path::Path;
 
 use csv::{ErrorKind, Position, ReaderBuilder, Trim};
 use saddlepoint_core::config::nearest;
+use saddlepoint_core::quote::word;
 
 use super::{Examples, ReadError};
 
@@ -33,7 +34,7 @@ pub fn parse(text: &str, path: &Path, label: Option<&str>) -> Result<Examples, R
                 let problem = if cell.is_empty() {
                     "it is empty; fill it in or leave the line out".to_owned()
                 } else {
-                    format!("expected a number, got `{cell}`; code categories and classes as numbers")
+                    format!("expected a number, got {}; code categories and classes as numbers", word(cell))
                 };
                 ReadError::Cell { path: path.to_owned(), line, name: name.clone(), problem }
             })?);
@@ -122,6 +123,11 @@ mod tests {
                 "a.csv:2: column `b`: expected a number, got `x`; code categories and classes as numbers",
             ),
             ("a,b\n1,2\n,2\n", None, "a.csv:3: column `a`: it is empty; fill it in or leave the line out"),
+            (
+                "a\u{1b}[2J,b\n1\0,2\n",
+                None,
+                "a.csv:2: column `a\\u{1b}[2J`: expected a number, got `1\\0`; code categories and classes as numbers",
+            ),
             (
                 "a,b\n1,inf\n",
                 None,

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use saddlepoint_core::quote;
+
 use super::{Examples, ReadError};
 
 /// The most features. One line with a wrong index must not ask for all memory.
@@ -32,16 +34,17 @@ pub fn parse(text: &str, path: &Path) -> Result<Examples, ReadError> {
         let mut words = line.split_ascii_whitespace();
         let Some(label) = words.next() else { continue };
         let value = label.parse().ok().filter(|value: &f64| value.is_finite());
-        let label =
-            value.ok_or_else(|| wrong(label, format!("the label must be a number, got `{label}`")))?;
+        let label = value
+            .ok_or_else(|| wrong(label, format!("the label must be a number, got {}", quote::word(label))))?;
         features.clear();
         let mut last = 0;
         for word in words {
             let (index, value) = word
                 .split_once(':')
-                .ok_or_else(|| wrong(word, format!("expected index:value, got `{word}`")))?;
+                .ok_or_else(|| wrong(word, format!("expected index:value, got {}", quote::word(word))))?;
             let feature: usize = index.parse().map_err(|_| {
-                wrong(word, format!("the index before `:` must be a whole number from 1, got `{index}`"))
+                let got = quote::word(index);
+                wrong(word, format!("the index before `:` must be a whole number from 1, got {got}"))
             })?;
             if feature <= last {
                 let problem = if feature == 0 {
@@ -59,7 +62,8 @@ pub fn parse(text: &str, path: &Path) -> Result<Examples, ReadError> {
             }
             let number = value.parse().ok().filter(|value: &f64| value.is_finite());
             let number = number.ok_or_else(|| {
-                wrong(word, format!("the value of feature {feature} must be a number, got `{value}`"))
+                let got = quote::word(value);
+                wrong(word, format!("the value of feature {feature} must be a number, got {got}"))
             })?;
             last = feature;
             examples.features = examples.features.max(feature);
@@ -111,6 +115,7 @@ mod tests {
             ("1 2:2 2:3\n", "a.txt:1:7: indices must ascend: 2 comes after 2"),
             ("1 99999999:2\n", "a.txt:1:3: index 99999999 is above the 10000000 that are allowed"),
             ("1 1:inf\n", "a.txt:1:3: the value of feature 1 must be a number, got `inf`"),
+            ("1 1:\u{200b}2\n", "a.txt:1:3: the value of feature 1 must be a number, got `\\u{200b}2`"),
             (" \n#\n", "a.txt: there is no example in it"),
         ] {
             assert_eq!(of(text).expect_err("refused").to_string(), message);

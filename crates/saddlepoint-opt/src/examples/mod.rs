@@ -6,6 +6,8 @@ pub mod libsvm;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use saddlepoint_core::quote::escaped;
+
 /// Examples with sparse features.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Examples {
@@ -25,7 +27,7 @@ pub struct Examples {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
     /// It is not there or not readable.
-    #[error("{path}: {problem}")]
+    #[error("{path}: {}", escaped(problem))]
     File {
         /// The file.
         path: PathBuf,
@@ -33,7 +35,7 @@ pub enum ReadError {
         problem: String,
     },
     /// A line is wrong.
-    #[error("{path}:{line}:{column}: {problem}")]
+    #[error("{path}:{line}:{column}: {}", escaped(problem))]
     Line {
         /// The file.
         path: PathBuf,
@@ -45,7 +47,7 @@ pub enum ReadError {
         problem: String,
     },
     /// A cell of a table is wrong.
-    #[error("{path}:{line}: column `{name}`: {problem}")]
+    #[error("{path}:{line}: column `{}`: {}", escaped(name), escaped(problem))]
     Cell {
         /// The file.
         path: PathBuf,

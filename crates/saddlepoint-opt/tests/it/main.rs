@@ -1,6 +1,7 @@
 //! Golden values of the peers, whose scripts lie beside them, and every solver on every problem of its class.
 
 mod bilevel;
+mod chain;
 mod conformance;
 mod examples;
 mod golden;

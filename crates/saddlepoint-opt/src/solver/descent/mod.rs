@@ -47,6 +47,12 @@ impl Point {
     }
 }
 
+/// How far two values of a function of `n` variables may be apart by rounding alone. It is taken for a sum of `n` terms, whose error is at most
+/// `n ε Σ |term|` and usually `√n` times less (Higham 2002, §4.2); so terms that cancel are covered until they are `√n` times as large as their sum.
+pub(crate) fn rounding(value: f64, n: usize) -> f64 {
+    n.max(4) as f64 * f64::EPSILON * value.abs()
+}
+
 /// How a minimisation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Point, Smooth};
+use super::{Point, Smooth, rounding};
 use crate::linalg::{add_scaled, dot, largest, norm, scale};
 use crate::problem::Bounds;
 
@@ -108,10 +108,9 @@ fn search(f: &impl Smooth, bounds: &Bounds, at: &Point, direction: &[f64], first
         let predicted: f64 = (0..x.len()).map(|i| at.grad[i] * (x[i] - at.x[i])).sum();
         let next = Point::new(f, x);
         // Where rounding hides the decrease, the slope has to fall instead (Hager & Zhang 2005).
-        let rounding = 4.0 * f64::EPSILON * at.value.abs();
         let falls = next.value <= at.value + SUFFICIENT * predicted;
-        let settles =
-            next.value <= at.value + rounding && dot(&next.grad, direction) <= REMAINING * slope.abs();
+        let settles = next.value <= at.value + rounding(at.value, at.x.len())
+            && dot(&next.grad, direction) <= REMAINING * slope.abs();
         if !(next.is_finite() && (falls || settles)) {
             high = t;
         } else if !cut && dot(&next.grad, direction) < REMAINING * slope {

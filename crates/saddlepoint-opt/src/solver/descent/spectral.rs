@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Point, Smooth};
+use super::{Point, Smooth, rounding};
 use crate::linalg::{add_scaled, dot, largest};
 use crate::problem::Simple;
 
@@ -43,9 +43,8 @@ impl Spectral {
                 return false;
             }
             let next = Point::new(f, x);
-            let rounding = 4.0 * f64::EPSILON * ceiling.abs();
-            if next.is_finite() && next.value + simple.value(&next.x) <= ceiling + 1e-4 * t * slope + rounding
-            {
+            let most = ceiling + 1e-4 * t * slope + rounding(ceiling, at.x.len());
+            if next.is_finite() && next.value + simple.value(&next.x) <= most {
                 let step: Vec<f64> = next.x.iter().zip(&at.x).map(|(a, b)| a - b).collect();
                 let change: Vec<f64> = next.grad.iter().zip(&at.grad).map(|(a, b)| a - b).collect();
                 let curvature = dot(&step, &change);
