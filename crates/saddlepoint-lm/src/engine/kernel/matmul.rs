@@ -142,7 +142,8 @@ fn divided(whole: Product<'_>, threads: Threads) {
     }
     // Products inside of a task are small.
     let unit = if threads == Threads::One { Unit::Vectors } else { Unit::of(n, depth) };
-    let workers = if threads == Threads::One || m * n * depth < SMALL { 1 } else { rayon::current_num_threads() };
+    let workers =
+        if threads == Threads::One || m * n * depth < SMALL { 1 } else { rayon::current_num_threads() };
     whole.run(unit, workers);
 }
 

@@ -43,9 +43,9 @@ const FEW: usize = 64;
 const SHALLOW: usize = 64;
 /// Columns of a part: whole panels for every set of instructions.
 const COLUMNS: usize = 48;
-/// What packing an element costs, in multiply-adds, and about how many parts are packed apart.
+/// What packing an element costs, in multiply-adds, and about how many parts a product is shared in.
 const PACKING: usize = 6;
-const PARTS: usize = 8;
+const SHARES: usize = 8;
 /// Elements in a cache line.
 const LINE: usize = 16;
 /// Elements of the largest tile.
@@ -80,7 +80,6 @@ impl Unit {
         let _ = (columns, depth);
         Self::Vectors
     }
-
 }
 
 /// A matrix that is written, of which threads write different parts, and what the product is added to: elsewhere or
@@ -181,8 +180,9 @@ impl<'a> Product<'a> {
     fn by_rows(&self) -> bool {
         let (m, n, depth) = (self.rows.len(), self.columns.len(), self.a.columns);
         // Every part packs the other operand anew, and the last of them keeps one thread while the others wait.
-        let columns = if self.a.in_order().is_some() { 0 } else { PARTS * PACKING * m } + m * COLUMNS.min(n) / 2;
-        let rows = PARTS * PACKING * n + n * LARGEST.0.min(m) / 2;
+        let columns =
+            if self.a.in_order().is_some() { 0 } else { SHARES * PACKING * m } + m * COLUMNS.min(n) / 2;
+        let rows = SHARES * PACKING * n + n * LARGEST.0.min(m) / 2;
         depth <= SHALLOW || rows < columns
     }
 }
@@ -406,13 +406,21 @@ mod tests {
 
     #[test]
     fn parts_cover_a_range_once_and_become_smaller() {
-        for (range, side, workers) in [(0..576, 48, 2), (5..3077, 32, 3), (0..7, 8, 2), (0..100, 8, 16), (3..3, 8, 2)] {
+        for (range, side, workers) in
+            [(0..576, 48, 2), (5..3077, 32, 3), (0..7, 8, 2), (0..100, 8, 16), (3..3, 8, 2)]
+        {
             let parts = Mutex::new(Vec::new());
             shared(&range, side, workers, |part| parts.lock().expect("no panic").push(part));
             let mut parts = parts.into_inner().expect("no panic");
             parts.sort_by_key(|part| part.start);
-            assert_eq!(parts.iter().cloned().flatten().collect::<Vec<_>>(), range.clone().collect::<Vec<_>>());
-            assert!(parts.windows(2).all(|pair| pair[0].len() >= pair[1].len() && pair[0].len() % side == 0), "{parts:?}");
+            assert_eq!(
+                parts.iter().cloned().flatten().collect::<Vec<_>>(),
+                range.clone().collect::<Vec<_>>()
+            );
+            assert!(
+                parts.windows(2).all(|pair| pair[0].len() >= pair[1].len() && pair[0].len() % side == 0),
+                "{parts:?}"
+            );
         }
     }
 

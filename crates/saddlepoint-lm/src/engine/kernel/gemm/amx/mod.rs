@@ -82,7 +82,8 @@ struct OnTiles<'p, 'a> {
 
 impl<'p, 'a> OnTiles<'p, 'a> {
     fn new(product: &'p Product<'a>, piece: Piece<'a>) -> Self {
-        let (own, more) = (piece.k.len().div_ceil(STEP), piece.more.map_or(0, |(.., b)| b.rows.div_ceil(STEP)));
+        let (own, more) =
+            (piece.k.len().div_ceil(STEP), piece.more.map_or(0, |(.., b)| b.rows.div_ceil(STEP)));
         let narrow = matches!(product.b.values, Values::Bf16(_));
         let steps = if narrow { (own, more) } else { (0, own + more) };
         let tall = (own + more) * PARTS * 2 * TILE;
