@@ -239,13 +239,12 @@ fn gather(run: &mut Run, plan: &Plan, observer: Observer) -> Result<(Round, Scor
         observer(&Event::Sampling { prompts: count });
         let attempt = attempts;
         attempts += 1;
-        let completions = match ahead.take() {
+        let completions = if let Some(completions) = ahead.take() {
             // Of the same prompts: those of a round start where the one before ended.
-            Some(completions) => completions,
-            None => {
-                let seed = run.seed_of_samples(number, attempt);
-                wait.during(|| run.complete(&examples, plan.num_generations, seed))?
-            }
+            completions
+        } else {
+            let seed = run.seed_of_samples(number, attempt);
+            wait.during(|| run.complete(&examples, plan.num_generations, seed))?
         };
         // Before more is asked for, whose faults are those of the next round.
         wait.redrawn += run.server.as_ref().map_or(0, Server::refused);
