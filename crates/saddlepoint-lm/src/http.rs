@@ -1,6 +1,8 @@
 //! JSON to services by HTTP, each request with a deadline and sent again where that may help.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -14,12 +16,24 @@ const MOST_RETRIES: u32 = 10;
 const REPLY_BYTES: u64 = 64 << 20;
 
 /// Sends requests.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Client {
     timeout: f64,
     retries: u32,
     headers: BTreeMap<String, String>,
     agent: ureq::Agent,
+    /// Set once nobody waits for replies any more.
+    unwanted: Arc<AtomicBool>,
+}
+
+/// Whoever waits for the replies of a client of its own. Dropped, no further request is sent there.
+#[derive(Debug)]
+pub(crate) struct Wanted(Arc<AtomicBool>);
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// What came back.
@@ -112,7 +126,13 @@ impl Client {
             .proxy(None)
             .build()
             .new_agent();
-        Ok(Self { timeout, retries, headers, agent })
+        Ok(Self { timeout, retries, headers, agent, unwanted: Arc::default() })
+    }
+
+    /// One like this that sends requests as long as they are wanted.
+    pub(crate) fn while_wanted(&self) -> (Self, Wanted) {
+        let unwanted = Arc::<AtomicBool>::default();
+        (Self { unwanted: Arc::clone(&unwanted), ..self.clone() }, Wanted(unwanted))
     }
 
     /// Most seconds that [`Self::post`] takes.
@@ -124,7 +144,7 @@ impl Client {
     /// Posts `request` until `read` is content with the reply, again after 0.1, 0.2, 0.4, ... seconds where the fault may pass.
     ///
     /// # Errors
-    /// A fault that lasts, or one more that passes than there are retries.
+    /// A fault that lasts, or one more that passes than there are retries; or the reply is no longer wanted.
     pub(crate) fn post<T>(
         &self,
         url: &str,
@@ -133,6 +153,9 @@ impl Client {
     ) -> Result<T, String> {
         let mut sent = 0;
         loop {
+            if self.unwanted.load(Ordering::Relaxed) {
+                return Err(format!("{url}: no longer wanted"));
+            }
             sent += 1;
             match self.once(url, request).and_then(|reply| read(&reply)) {
                 Ok(read) => return Ok(read),

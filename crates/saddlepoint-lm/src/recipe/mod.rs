@@ -34,7 +34,7 @@ pub use model::{Family, FrozenDtype, ModelConfig, NewModel};
 pub use teacher::TeacherConfig;
 pub use train::{OptimizerConfig, TrainConfig};
 
-use crate::method::{Method, MethodConfig};
+use crate::method::{Method, MethodConfig, Teaching};
 use crate::reward::{RewardConfig, Rewards};
 use crate::rollout::{Plan, RolloutConfig};
 use crate::tether::{Tether, TetherConfig};
@@ -171,6 +171,19 @@ impl Recipe {
                 rollout.temperature
             );
             return Err(refused("rollout.temperature", problem));
+        }
+        let unweighted = match method.teacher() {
+            Some(Teaching::Whole) => Some("method.kl_estimator = \"full\""),
+            Some(Teaching::Top) => Some("method.kl_estimator = \"top_k\""),
+            _ => self.tether.as_ref().map(|_| "a tether"),
+        };
+        if let Some(unweighted) = unweighted.filter(|_| rollout.max_staleness > 0) {
+            let problem = format!(
+                "must be 0 with {unweighted}, got {}: the divergence there is that at the policy's own completions, and has no \
+                 weights for those of an older one; remove one",
+                rollout.max_staleness
+            );
+            return Err(refused("rollout.max_staleness", problem));
         }
         Ok(())
     }

@@ -179,6 +179,25 @@ fn contradictions_are_refused() {
             "rollout.temperature: must be 1 with a tether, got 0.6: the divergence is that of the policy's own distribution",
         ),
         (
+            rewarded(
+                "grpo",
+                "[rollout]\nserver = { url = \"http://s\" }\nmax_staleness = 1\n[tether]\nbudget = 1.0\n[train]\nmax_steps = 1\n",
+            )
+            .replace("[model]", "[model]\nlora = { r = 4 }")
+            .replace("d.jsonl\"", "d.jsonl\"\neval_fraction = 0.1"),
+            "rollout.max_staleness: must be 0 with a tether, got 1: the divergence there is that at the policy's own completions, \
+             and has no weights for those of an older one; remove one",
+        ),
+        (
+            rewarded(
+                "kdrl\"\nkl_estimator = \"full",
+                "[teacher]\npath = \"t\"\n[rollout]\nserver = { url = \"http://s\" }\nmax_staleness = 1\n",
+            )
+            .replace("[model]", "[model]\nlora = { r = 4 }"),
+            "rollout.max_staleness: must be 0 with method.kl_estimator = \"full\", got 1: the divergence there is that at the \
+             policy's own completions, and has no weights for those of an older one; remove one",
+        ),
+        (
             rewarded("grpo", "[train]\nprecompute_ref_log_probs = true\n"),
             "train.precompute_ref_log_probs: has no use: grpo asks the reference about completions, which are not known \
              before",

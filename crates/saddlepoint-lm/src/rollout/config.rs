@@ -44,6 +44,11 @@ pub struct RolloutConfig {
     /// taken for another than that of the policy, as with narrower weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerConfig>,
+    /// How many rounds older the weights that sampled a round may be than those that it is trained from, 0 or 1; 1 with a server
+    /// only. With 1 the server samples the next round while this one is trained on, and what it gives is weighted as any
+    /// completion of a server is. With 0 it waits meanwhile: only then are samples of the policy itself, and only then does a resumed run end
+    /// with the same bytes.
+    pub max_staleness: usize,
     /// How such completions are weighted: by the ratio of policy to sampling of a token or of a whole completion; a ratio beyond
     /// `importance_sampling_clip_max` is held there (`token_truncate`, `sequence_truncate`), or what has it is left out (`token_mask`,
     /// `sequence_mask`).
@@ -69,6 +74,7 @@ impl Default for RolloutConfig {
             steps_per_generation: None,
             weights: Weights::F32,
             server: None,
+            max_staleness: 0,
             importance_sampling_mode: CorrectionMode::default(),
             importance_sampling_clip_max: 3.0,
             filter: None,
@@ -101,6 +107,18 @@ impl RolloutConfig {
         }
         if let Some(server) = &self.server {
             server.client(KEY)?;
+        }
+        if self.max_staleness > 1 {
+            let problem = format!(
+                "must be 0 or 1, got {}: one round is sampled ahead, no more (default 0)",
+                self.max_staleness
+            );
+            return refuse("max_staleness", problem);
+        }
+        if self.max_staleness > 0 && self.server.is_none() {
+            let problem = "needs rollout.server: sampling in this process uses all of its cores, so that nothing would \
+                           overlap; remove it";
+            return refuse("max_staleness", problem.to_owned());
         }
         let Self { temperature, top_p, min_p, .. } = *self;
         if !(temperature > 0.0 && temperature.is_finite()) {
@@ -164,6 +182,15 @@ mod tests {
             (
                 RolloutConfig { importance_sampling_clip_max: 0.0, ..default.clone() },
                 "rollout.importance_sampling_clip_max: must be > 0, got 0 (default 3)",
+            ),
+            (
+                RolloutConfig { max_staleness: 2, ..default.clone() },
+                "rollout.max_staleness: must be 0 or 1, got 2: one round is sampled ahead, no more (default 0)",
+            ),
+            (
+                RolloutConfig { max_staleness: 1, ..default.clone() },
+                "rollout.max_staleness: needs rollout.server: sampling in this process uses all of its cores, so that \
+                 nothing would overlap; remove it",
             ),
             (
                 RolloutConfig { num_generations: Some(0), ..default.clone() },

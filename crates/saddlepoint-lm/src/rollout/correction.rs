@@ -1,8 +1,8 @@
 //! Weights for completions that another distribution sampled than the one that is trained.
 //!
-//! With `p` the policy before its first step on a round and `q` what sampled it (the same weights, read as fewer bits), the mean of
-//! `f(y) p(y)/q(y)` over samples of `q` is that of `f(y)` over samples of `p`. A ratio beyond a bound is held there, or what has it is
-//! left out: else a few large ones would be most of what is learned from.
+//! With `p` the policy before its first step on a round and `q` what sampled it (the same weights, read as fewer bits or by a server, or
+//! those of the round before), the mean of `f(y) p(y)/q(y)` over samples of `q` is that of `f(y)` over samples of `p`. A ratio beyond a
+//! bound is held there, or what has it is left out: else a few large ones would be most of what is learned from.
 //!
 //! Source: Yao et al. 2025, "Your efficient RL framework secretly brings you off-policy RL training"; TRL's
 //! `vllm_importance_sampling_mode`.

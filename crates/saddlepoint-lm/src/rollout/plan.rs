@@ -108,6 +108,11 @@ impl Plan {
         Place { round: step / each, within, first: within % self.steps * self.a_step }
     }
 
+    /// The first optimizer step of a round.
+    pub fn start(&self, round: u64) -> u64 {
+        round * (self.steps * self.iterations) as u64
+    }
+
     /// Whether the step is the last that uses its round.
     pub fn ends(&self, place: Place) -> bool {
         place.within + 1 == self.steps * self.iterations
@@ -150,6 +155,7 @@ mod tests {
         let expected =
             [(0, 0, 0), (0, 1, 8), (0, 2, 16), (0, 3, 0), (0, 4, 8), (0, 5, 16), (1, 0, 0), (1, 1, 8)];
         assert_eq!(places, expected);
+        assert_eq!([0, 1, 2].map(|round| plan.start(round)), [0, 6, 12]);
         assert_eq!((0..7).filter(|&step| plan.ends(plan.place(step))).collect::<Vec<_>>(), [5]);
         // 12 prompts are two rounds.
         assert!((plan.steps_per_epoch(12) - 12.0).abs() < 1e-12);

@@ -10,7 +10,7 @@ use crate::engine::{Cotangent, Forest, Stats};
 use crate::method::{Credit, Judged};
 use crate::teacher::Taught;
 
-/// Everything that was sampled by the same weights. Completions of a prompt follow each other, and all prompts have as many.
+/// What steps go through before the next is sampled. Completions of a prompt follow each other, and all prompts have as many.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Round {

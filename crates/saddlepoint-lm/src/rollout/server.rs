@@ -5,7 +5,8 @@
 //! (`POST /v1/completions`), a request a prompt, and each carries it as the version of the weights that it came from. A request that is late,
 //! cut off, answered by a status that may pass, or by something that cannot be true is sent again; a server that has lost the
 //! adapter, as one does that was started anew, is told to load it again. What stays wrong is an error: no completion is
-//! taken on trust, and none is left out.
+//! taken on trust, and none is left out. Completions of other weights than were asked for are among what cannot be true, so none is
+//! older than what was asked for; they are counted.
 //!
 //! The server has to return ids (`return_token_ids`) and the log-probabilities of the distribution that it sampled from; vLLM does the latter
 //! at a temperature other than 1 with `--logprobs-mode processed_logprobs`. It has to run with `VLLM_ALLOW_RUNTIME_LORA_UPDATING`
@@ -13,6 +14,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rand_chacha::rand_core::Rng as _;
 use saddlepoint_core::seed::Seed;
@@ -20,7 +23,7 @@ use serde::Deserialize;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::{Completion, Drawing};
+use super::{Ahead, Completion, Drawing};
 use crate::http::{Client, Fault, Reply, excerpt};
 use crate::server::{ROUNDING, ServerConfig, together};
 use crate::{Error, Result};
@@ -32,13 +35,17 @@ pub(super) const KEY: &str = "rollout.server";
 type Answer = Result<Vec<Completion>, String>;
 
 /// The server, and the adapter that it has been told to load.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Server {
     config: ServerConfig,
     client: Client,
     /// Where adapters are written for it.
     folder: PathBuf,
     loaded: Option<Loaded>,
+    /// The name of the adapter before that one, if there was another.
+    before: Option<String>,
+    /// Completions of other weights than were asked for, which were drawn anew. Shared with what asks ahead.
+    others: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Clone)]
@@ -53,7 +60,8 @@ impl Server {
     /// # Errors
     /// A setting is outside its range.
     pub fn new(config: ServerConfig, folder: PathBuf) -> Result<Self> {
-        Ok(Self { client: config.client(KEY)?, config, folder, loaded: None })
+        let client = config.client(KEY)?;
+        Ok(Self { client, config, folder, loaded: None, before: None, others: Arc::default() })
     }
 
     /// Has the server load the adapter that `write` writes into a folder, in the place of the one before.
@@ -91,6 +99,7 @@ impl Server {
             let unload = json!({ "lora_name": before.name }).to_string();
             let _ = self.client.post(&url, &unload, |_| Ok(()));
             fs::remove_dir_all(&before.path).map_err(io("remove", &before.path))?;
+            self.before = Some(before.name);
         }
         Ok(())
     }
@@ -101,6 +110,42 @@ impl Server {
             let there = reply.status == 400 && reply.body.contains("already");
             if reply.status == 200 || there { Ok(()) } else { Err(reply.fault()) }
         })
+    }
+
+    /// How many adapters have been loaded since the one that sampled this, 0 or 1; none if more, or if it is unknown.
+    pub fn staleness(&self, completion: &Completion) -> Option<usize> {
+        let newest = self.loaded.as_ref().map(|loaded| &loaded.name);
+        let version = completion.version.as_ref();
+        [newest, self.before.as_ref()].iter().position(|name| name.is_some() && *name == version)
+    }
+
+    /// How many completions were refused since this was last asked, since other weights sampled them than were asked for.
+    pub fn refused(&self) -> usize {
+        self.others.swap(0, Ordering::Relaxed)
+    }
+
+    /// What [`Self::draw`] gives, asked for by a thread of its own. Until it is there no other adapter may be loaded.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn draw_ahead(
+        &self,
+        drawing: &Drawing,
+        vocab: usize,
+        prompts: &[&[u32]],
+        seed: Seed,
+    ) -> Result<Ahead> {
+        let (client, wanted) = self.client.while_wanted();
+        let server = Self { client, ..self.clone() };
+        let (config, stop) = (drawing.config.clone(), drawing.stop.to_vec());
+        let (num_generations, max_batch) = (drawing.num_generations, drawing.max_batch);
+        let prompts: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.to_vec()).collect();
+        Ahead::new(wanted, move || {
+            let drawing = Drawing { config: &config, num_generations, stop: &stop, max_batch };
+            let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
+            server.draw(&drawing, vocab, &prompts, seed)
+        })
+        .map_err(|error| Error::Server { key: KEY, problem: format!("no thread to ask it: {error}") })
     }
 
     /// Completions of each prompt, one prompt after the other, by the adapter that was loaded last.
@@ -140,7 +185,7 @@ impl Server {
         }
         self.client.post(&self.config.endpoint("completions"), &request.to_string(), |reply| {
             match reply.status {
-                200 => completions(reply, drawing, vocab, &adapter.name).map_err(Fault::Passing),
+                200 => self.completions(reply, drawing, vocab, &adapter.name).map_err(Fault::Passing),
                 404 => {
                     self.offer(adapter).map_err(Fault::Lasting)?;
                     Err(Fault::Mended("had lost the adapter".to_owned()))
@@ -148,6 +193,32 @@ impl Server {
                 _ => Err(reply.fault()),
             }
         })
+    }
+
+    /// The completions of a reply, by their index; or what about it cannot be true.
+    fn completions(&self, reply: &Reply, drawing: &Drawing, vocab: usize, version: &str) -> Answer {
+        let reply: Choices = serde_json::from_str(&reply.body)
+            .map_err(|error| format!("replied with no completions ({error}): {}", excerpt(&reply.body)))?;
+        if reply.model != version {
+            self.others.fetch_add(drawing.num_generations, Ordering::Relaxed);
+            return Err(format!("gave completions of `{}` when asked for `{version}`", reply.model));
+        }
+        let wanted = drawing.num_generations;
+        let mut by_index: Vec<Option<Completion>> = vec![None; wanted];
+        for choice in reply.choices {
+            let index = choice.index;
+            let told = |problem: String| format!("completion {index} {problem}");
+            let place = by_index.get_mut(index).ok_or_else(|| told(format!("of {wanted}")))?;
+            if place.is_some() {
+                return Err(told("came twice".to_owned()));
+            }
+            *place = Some(completion(choice, drawing, vocab, version).map_err(told)?);
+        }
+        let there = by_index.iter().flatten().count();
+        by_index
+            .into_iter()
+            .collect::<Option<_>>()
+            .ok_or_else(|| format!("gave {there} completions of {wanted}"))
     }
 }
 
@@ -168,28 +239,6 @@ struct Choice {
 #[derive(Deserialize)]
 struct LogProbs {
     token_logprobs: Vec<Option<f64>>,
-}
-
-/// The completions of a reply, by their index; or what about it cannot be true.
-fn completions(reply: &Reply, drawing: &Drawing, vocab: usize, version: &str) -> Answer {
-    let reply: Choices = serde_json::from_str(&reply.body)
-        .map_err(|error| format!("replied with no completions ({error}): {}", excerpt(&reply.body)))?;
-    if reply.model != version {
-        return Err(format!("gave completions of `{}` when asked for `{version}`", reply.model));
-    }
-    let wanted = drawing.num_generations;
-    let mut by_index: Vec<Option<Completion>> = vec![None; wanted];
-    for choice in reply.choices {
-        let index = choice.index;
-        let told = |problem: String| format!("completion {index} {problem}");
-        let place = by_index.get_mut(index).ok_or_else(|| told(format!("of {wanted}")))?;
-        if place.is_some() {
-            return Err(told("came twice".to_owned()));
-        }
-        *place = Some(completion(choice, drawing, vocab, version).map_err(told)?);
-    }
-    let there = by_index.iter().flatten().count();
-    by_index.into_iter().collect::<Option<_>>().ok_or_else(|| format!("gave {there} completions of {wanted}"))
 }
 
 fn completion(choice: Choice, drawing: &Drawing, vocab: usize, version: &str) -> Result<Completion, String> {
@@ -215,4 +264,28 @@ fn completion(choice: Choice, drawing: &Drawing, vocab: usize, version: &str) ->
         return Err(format!("ends with token {last} after {} (finish_reason {reason})", ids.len()));
     }
     Ok(Completion { ids, logps, finished, version: Some(version.to_owned()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_as_old_as_the_adapters_loaded_since() {
+        let config: ServerConfig = toml::from_str("url = \"http://a\"").expect("settings");
+        let mut server = Server::new(config, PathBuf::new()).expect("valid");
+        let of = |version: Option<&str>| Completion {
+            ids: vec![0],
+            logps: vec![0.0],
+            finished: true,
+            version: version.map(str::to_owned),
+        };
+        assert_eq!(server.staleness(&of(None)), None, "nothing was loaded");
+        server.loaded = Some(Loaded { name: "new".to_owned(), path: PathBuf::new() });
+        assert_eq!(server.staleness(&of(Some("new"))), Some(0));
+        server.before = Some("old".to_owned());
+        let ages = ["new", "old", "older"].map(|version| server.staleness(&of(Some(version))));
+        assert_eq!(ages, [Some(0), Some(1), None]);
+        assert_eq!(server.staleness(&of(None)), None);
+    }
 }

@@ -2,7 +2,8 @@
 //!
 //! A run is a function of its recipe. A run that is killed at any moment and resumed ends with the bytes of the
 //! uninterrupted one, in its weights and in `metrics.jsonl`: every random stream is derived from seed and step,
-//! and the rest of the state is in the checkpoint (which holds everything logged up to its step).
+//! and the rest of the state is in the checkpoint (which holds everything logged up to its step). Only what a server was asked for ahead of
+//! its round is asked for anew, by newer weights.
 //!
 //! Nothing is printed; an observer is told what happens ([`Event`]).
 

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use rand_chacha::rand_core::Rng;
+use saddlepoint_core::clock::Stopwatch;
 use saddlepoint_core::seed::Seed;
 use serde_json::{Map, Value, json};
 
@@ -18,7 +19,7 @@ use crate::method::{Credit, Norm, Rewarded, Sums, View};
 use crate::reward::aggregate::Aggregation;
 use crate::reward::{Case, Rewards, Scores};
 use crate::rollout::filter::chosen;
-use crate::rollout::{Completion, Drawing, FilterConfig, Pass, Plan, RolloutConfig, Round, Weighted};
+use crate::rollout::{Completion, Drawing, FilterConfig, Pass, Plan, RolloutConfig, Round, Server, Weighted};
 use crate::teacher::{self, Sequence, Taught};
 use crate::{Error, Result};
 
@@ -223,26 +224,43 @@ struct Traces {
 fn gather(run: &mut Run, plan: &Plan, observer: Observer) -> Result<(Round, Scores, Means)> {
     let job = run.job;
     let (number, filter) = (plan.place(run.state.step).round, job.rollout().filter);
+    let mut wait = Wait::default();
+    let ahead = run.ahead.take().map(|ahead| wait.during(|| ahead.wait())).transpose()?;
     let (mut sampled, mut scores, mut attempts, mut kept) = (Round::default(), Scores::default(), 0, 0);
     let most = filter.as_ref().map_or(1, |filter| filter.max_attempts) * plan.prompts();
     if let Some(server) = &mut run.server {
         server.load(|folder| checkpoint::write_weights(folder, &job.recipe, &job.model, &mut run.policy))?;
     }
+    let mut ahead = ahead.filter(|completions| run.keeps(completions, &mut wait));
     loop {
         let count = (plan.prompts() - kept).min(most - sampled.examples.len());
         let examples = run.order.stream(run.state.prompts, count);
         run.state.prompts += count as u64;
         observer(&Event::Sampling { prompts: count });
-        let seed = Seed::new(run.seed.stream("rollout/samples", &[number, attempts]).next_u64());
+        let attempt = attempts;
         attempts += 1;
-        let completions = run.complete(&examples, plan.num_generations, seed)?;
+        let completions = if let Some(completions) = ahead.take() {
+            // Of the same prompts: those of a round start where the one before ended.
+            completions
+        } else {
+            let seed = run.seed_of_samples(number, attempt);
+            wait.during(|| run.complete(&examples, plan.num_generations, seed))?
+        };
+        // Before more is asked for, whose faults are those of the next round.
+        wait.redrawn += run.server.as_ref().map_or(0, Server::refused);
+        if filter.is_none() {
+            // Before the round is judged, which may take a while too.
+            run.ask_ahead(plan, number + 1)?;
+        }
         let mut fresh = Round::default();
         fresh.extend(examples, completions);
         scores.append(job.judge(&job.train, &fresh)?);
         sampled.extend(fresh.examples, fresh.completions);
 
         let Some(filter) = &filter else {
-            let means = job.measures(&sampled, &scores);
+            let mut means = job.measures(&sampled, &scores);
+            means.extend(run.staleness(&sampled));
+            run.report(wait)?;
             return Ok((sampled, scores, means));
         };
         let right = job.right(filter, &scores, plan);
@@ -255,8 +273,30 @@ fn gather(run: &mut Run, plan: &Plan, observer: Observer) -> Result<(Round, Scor
             means.push(("filter/prompts".to_owned(), of as f64));
             means.push(("filter/accepted".to_owned(), kept as f64 / of as f64));
             means.push(("filter/filled".to_owned(), picked.len().saturating_sub(kept) as f64));
-            return Ok((sampled.only(&picked), scores.only(&sampled.cases(&picked)), means));
+            let round = sampled.only(&picked);
+            means.extend(run.staleness(&round));
+            // Not before: which prompts are the next depends on how many this round took.
+            run.ask_ahead(plan, number + 1)?;
+            run.report(wait)?;
+            return Ok((round, scores.only(&sampled.cases(&picked)), means));
         }
+    }
+}
+
+/// What a round waited for.
+#[derive(Debug, Default)]
+struct Wait {
+    seconds: f64,
+    /// Completions that were drawn anew, because they were older than they may be or of other weights than were asked for.
+    redrawn: usize,
+}
+
+impl Wait {
+    fn during<T>(&mut self, wait: impl FnOnce() -> T) -> T {
+        let watch = Stopwatch::start();
+        let outcome = wait();
+        self.seconds += watch.seconds();
+        outcome
     }
 }
 
@@ -307,6 +347,62 @@ impl Run<'_> {
         };
         let drawing = job.drawing(&config, num_generations);
         server.draw(&drawing, job.model.shape.vocab, &job.train.prompt_ids(examples), seed)
+    }
+
+    /// What the samples of a round are a function of, beside weights and prompts.
+    fn seed_of_samples(&self, round: u64, attempt: u64) -> Seed {
+        Seed::new(self.seed.stream("rollout/samples", &[round, attempt]).next_u64())
+    }
+
+    /// Has the server begin with the completions of the next round by the weights that it has, if there is such a round and they may
+    /// be so old. Its prompts count as taken when the round is.
+    fn ask_ahead(&mut self, plan: &Plan, next: u64) -> Result<()> {
+        let (job, config) = (self.job, self.job.rollout());
+        let (Some(server), true) = (&self.server, config.max_staleness > 0) else { return Ok(()) };
+        if plan.start(next) >= job.steps() {
+            return Ok(());
+        }
+        let examples = self.order.stream(self.state.prompts, plan.prompts());
+        let (drawing, prompts) =
+            (job.drawing(&config, plan.num_generations), job.train.prompt_ids(&examples));
+        let seed = self.seed_of_samples(next, 0);
+        self.ahead = Some(server.draw_ahead(&drawing, job.model.shape.vocab, &prompts, seed)?);
+        Ok(())
+    }
+
+    /// Whether these completions are no older than they may be.
+    fn keeps(&self, completions: &[Completion], wait: &mut Wait) -> bool {
+        let most = self.job.rollout().max_staleness;
+        let fits = |completion| {
+            self.server
+                .as_ref()
+                .and_then(|server| server.staleness(completion))
+                .is_some_and(|age| age <= most)
+        };
+        let keeps = completions.iter().all(fits);
+        wait.redrawn += if keeps { 0 } else { completions.len() };
+        keeps
+    }
+
+    /// How many rounds older the weights are that sampled a round than those that it is trained from, where that may be.
+    fn staleness(&self, round: &Round) -> Means {
+        let Some(server) = self.server.as_ref().filter(|_| self.job.rollout().max_staleness > 0) else {
+            return Means::new();
+        };
+        let ages: Vec<usize> = round.completions.iter().filter_map(|of| server.staleness(of)).collect();
+        let (sum, most) = (ages.iter().sum::<usize>(), ages.iter().max().copied().unwrap_or(0));
+        [("mean", sum as f64 / ages.len() as f64), ("max", most as f64)]
+            .map(|(name, value)| (format!("sampling/staleness/{name}"), value))
+            .to_vec()
+    }
+
+    /// Records what a round waited for. Not among metrics, which equal runs have equal.
+    fn report(&mut self, Wait { seconds, redrawn }: Wait) -> Result<()> {
+        if self.server.is_none() {
+            return Ok(());
+        }
+        let data = json!({ "step": self.state.step + 1, "seconds_waited": seconds, "redrawn": redrawn });
+        Ok(self.recorder.event("rollouts", &data)?)
     }
 }
 

@@ -24,7 +24,7 @@ use super::state::{State, VERSION};
 use super::{CONFIG, Event, Observer, settings, text};
 use crate::engine::{Policy, TensorSpec, Want};
 use crate::recipe::Recipe;
-use crate::rollout::Server;
+use crate::rollout::{Ahead, Server};
 use crate::teacher;
 use crate::tether::Tether;
 use crate::{Error, Result};
@@ -49,6 +49,8 @@ pub(super) struct Run<'a> {
     pub(super) order: Order,
     /// What samples in the place of this process.
     pub(super) server: Option<Server>,
+    /// The first completions of the next round, which it is asked for already.
+    pub(super) ahead: Option<Ahead>,
     /// What says of completions what a teacher does that is not in this process.
     pub(super) teacher: Option<teacher::Server>,
     pub(super) state: State,
@@ -96,6 +98,7 @@ impl<'a> Run<'a> {
             job,
             dir,
             server,
+            ahead: None,
             teacher,
             recorder,
             watch,

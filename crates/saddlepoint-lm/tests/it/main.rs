@@ -19,6 +19,7 @@ mod model_safetensors;
 mod model_smollm2;
 mod on_policy;
 mod reward_model;
+mod rollout_ahead;
 mod rollout_server;
 mod run_invariance;
 mod teacher_server;

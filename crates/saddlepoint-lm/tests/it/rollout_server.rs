@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use saddlepoint_core::seed::Seed;
 use saddlepoint_lm::engine::{Finish, GenerateConfig, Generator, Policy, Reference, Setup, Storage};
@@ -47,7 +48,11 @@ pub(crate) struct Service {
     base: PathBuf,
     /// Adapters by the name that they were loaded as.
     adapters: Mutex<BTreeMap<String, PathBuf>>,
-    requests: AtomicUsize,
+    /// Names of adapters in the order in which they were first loaded.
+    pub(crate) versions: Mutex<Vec<String>>,
+    pub(crate) requests: AtomicUsize,
+    /// Requests for completions from this number on get no answer until it is raised.
+    pub(crate) answered: AtomicUsize,
     deaths: AtomicUsize,
     fate: Fates,
 }
@@ -60,7 +65,9 @@ impl Service {
         let service = Arc::new(Self {
             base: base.to_owned(),
             adapters: Mutex::default(),
+            versions: Mutex::default(),
             requests: AtomicUsize::new(0),
+            answered: AtomicUsize::new(usize::MAX),
             deaths: AtomicUsize::new(0),
             fate,
         });
@@ -92,7 +99,7 @@ impl Service {
         let (status, reply) = match path {
             "/v1/load_lora_adapter" => self.load(&request),
             "/v1/unload_lora_adapter" => self.unload(&request),
-            "/v1/completions" => match (self.fate)(self.requests.fetch_add(1, Ordering::Relaxed)) {
+            "/v1/completions" => match (self.fate)(self.numbered()) {
                 Fate::Answer => self.answer(&request, None),
                 Fate::Lie(lie) => self.answer(&request, Some(lie)),
                 Fate::Busy => (503, json!({ "error": "overloaded" })),
@@ -113,9 +120,23 @@ impl Service {
         stream.write_all((head + &reply).as_bytes())
     }
 
+    /// The number of a request, when it may be answered.
+    fn numbered(&self) -> usize {
+        let number = self.requests.fetch_add(1, Ordering::SeqCst);
+        while number >= self.answered.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        number
+    }
+
     fn load(&self, request: &Value) -> (u16, Value) {
         let [name, path] =
             ["lora_name", "lora_path"].map(|key| request[key].as_str().expect("text").to_owned());
+        let mut versions = self.versions.lock().expect("no panic");
+        if !versions.contains(&name) {
+            versions.push(name.clone());
+        }
+        drop(versions);
         let known = self.adapters.lock().expect("no panic").insert(name, PathBuf::from(path));
         match known {
             Some(_) => (400, json!({ "message": "The lora adapter has already been loaded." })),
@@ -197,7 +218,7 @@ fn ids(request: &Value, key: &str) -> Vec<u32> {
     list.map(|id| id.as_u64().expect("an id") as u32).collect()
 }
 
-fn sets(url: &str, out: &str) -> Vec<String> {
+pub(crate) fn sets(url: &str, out: &str) -> Vec<String> {
     vec![
         format!("train.output_dir=\"{out}\""),
         format!("rollout.server={{ url = \"{url}\", timeout = 20, retries = 8 }}"),
