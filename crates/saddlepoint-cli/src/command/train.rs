@@ -43,11 +43,11 @@ impl Arguments {
         }
         let mut watch = Watch::new(output);
         let outcome = trainer::run(&recipe, self.resume, &mut |event| watch.see(event));
-        let started = watch.going_on();
+        let going_on = watch.going_on();
         let shown = watch.finish();
         // What stopped the run is said, not that its report could then not be written either.
         let summary = outcome.map_err(|error| match error {
-            Error::NotFinite { .. } if started => anyhow::Error::new(Diverged(error.to_string())),
+            Error::NotFinite { .. } if going_on => anyhow::Error::new(Diverged(error.to_string())),
             error => error.into(),
         })?;
         shown?;

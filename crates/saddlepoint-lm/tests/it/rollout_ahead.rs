@@ -19,6 +19,10 @@ use crate::trainer::{lines, load, quiet, until};
 const PROMPTS: usize = 8;
 const COMPLETIONS: usize = 32;
 
+/// A recipe in which a round has two steps and the next one is sampled meanwhile.
+const TWO_STEPS: [&str; 3] =
+    ["rollout.max_staleness=1", "train.per_device_train_batch_size=16", "rollout.steps_per_generation=2"];
+
 /// A place whose base is trained, and that base.
 fn based() -> (tempfile::TempDir, PathBuf) {
     let place = place("name = \"grpo\"");
@@ -71,12 +75,7 @@ fn number(line: &Value, name: &str) -> f64 {
 fn a_round_is_sampled_while_the_one_before_is_trained_on() {
     let (place, base) = based();
     let (url, service) = Service::start(&base, |_| Fate::Answer);
-    let more = [
-        "rollout.max_staleness=1",
-        "train.per_device_train_batch_size=16",
-        "rollout.steps_per_generation=2",
-        "train.max_steps=8",
-    ];
+    let more = [&TWO_STEPS[..], &["train.max_steps=8"]].concat();
     service.answered.store(PROMPTS, Ordering::SeqCst);
     run(&recipe(place.path(), &url, "ahead", &more), false, &mut |event| {
         if let Event::Step { step, .. } = event {
@@ -217,13 +216,7 @@ fn a_run_that_fails_does_not_wait_for_replies() {
 fn what_was_sampled_ahead_of_an_interruption_is_sampled_anew() {
     let (place, base) = based();
     let (url, _) = Service::start(&base, |_| Fate::Answer);
-    let more = [
-        "rollout.max_staleness=1",
-        "train.per_device_train_batch_size=16",
-        "rollout.steps_per_generation=2",
-        "train.max_steps=6",
-        "train.save_steps=1",
-    ];
+    let more = [&TWO_STEPS[..], &["train.max_steps=6", "train.save_steps=1"]].concat();
     quiet(&recipe(place.path(), &url, "whole", &more), false);
     let broken = recipe(place.path(), &url, "broken", &more);
     let mut interruptions = 0;

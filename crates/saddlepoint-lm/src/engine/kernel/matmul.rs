@@ -140,10 +140,12 @@ fn divided(whole: &Product<'_>, threads: Threads) {
     if m == 0 || n == 0 {
         return;
     }
-    // Products inside of a task are small.
-    let unit = if threads == Threads::One { Unit::Vectors } else { Unit::of(n, depth) };
-    let workers =
-        if threads == Threads::One || m * n * depth < SMALL { 1 } else { rayon::current_num_threads() };
+    let (unit, workers) = match threads {
+        // Products inside of a task are small.
+        Threads::One => (Unit::Vectors, 1),
+        Threads::All if m * n * depth < SMALL => (Unit::of(n, depth), 1),
+        Threads::All => (Unit::of(n, depth), rayon::current_num_threads()),
+    };
     whole.run(unit, workers);
 }
 

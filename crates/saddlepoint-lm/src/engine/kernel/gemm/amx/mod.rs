@@ -32,8 +32,8 @@ use super::{LINE, PACKED, Piece, Product, shared};
 use crate::engine::aligned::Aligned;
 use crate::engine::kernel::lanes::prefetch;
 use split::{Form, View};
-pub(super) use unit::{SIDE, available};
-use unit::{STEP, Sums, TILE, Tiles};
+pub(super) use unit::available;
+use unit::{SIDE, STEP, Sums, TILE, Tiles};
 
 /// Most bytes of a packed group of rows, for each thread, and of a packed block of columns.
 const LEFT: usize = 3 << 20;
@@ -54,7 +54,8 @@ pub(super) fn takes(columns: usize, depth: usize) -> bool {
     columns >= LEAST && depth >= LEAST && available()
 }
 
-/// Packed rows of products that go on.
+/// Memory for packed rows, kept between products. Not one a thread: a thread that waits for the others may begin with another
+/// product meanwhile.
 static LEFTS: Mutex<Vec<Aligned>> = Mutex::new(Vec::new());
 
 impl Product<'_> {

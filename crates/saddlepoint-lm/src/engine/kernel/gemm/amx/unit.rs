@@ -8,7 +8,7 @@ use std::arch::x86_64::{
 use std::sync::LazyLock;
 
 /// Rows and columns that are summed together: two tiles each.
-pub(in super::super) const SIDE: usize = 32;
+pub(super) const SIDE: usize = 32;
 /// Depth of a step.
 pub(super) const STEP: usize = 32;
 /// Numbers of 16 bits in a tile.
