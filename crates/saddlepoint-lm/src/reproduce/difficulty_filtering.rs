@@ -9,6 +9,7 @@ use super::Reproduction;
 use super::practice::Practice;
 use super::preferences;
 use super::problems::{self, Kinds};
+use super::side_by_side::side_by_side;
 use crate::Result;
 use crate::data::generate::Split;
 use crate::method::grpo::{Grpo, GrpoConfig};
@@ -70,7 +71,7 @@ const BALANCED: usize = 2;
 const SKEWED: [usize; 2] = [3, 4];
 
 /// Which of the sampled prompts are kept for a step, by how many completions of each were right; none if more are to be sampled.
-type Keep<'a> = &'a dyn Fn([f64; 2], &[usize], bool) -> Option<Vec<usize>>;
+type Keep<'a> = &'a (dyn Fn([f64; 2], &[usize], bool) -> Option<Vec<usize>> + Sync);
 
 fn keep([low, high]: [f64; 2], right: &[usize], last: bool) -> Option<Vec<usize>> {
     chosen(&FilterConfig { low, high, ..FilterConfig::default() }, right, COMPLETIONS, PROMPTS, last)
@@ -89,18 +90,16 @@ struct Look {
 fn findings(setting: &Setting, size: &Size, keep: Keep, observer: Observer) -> Result<Findings> {
     let model =
         ModelFolder::open(&problems::graded(size.width, size.base_steps).trained(&setting.cache, observer)?)?;
-    let mut seeds = Vec::new();
-    for seed in 0..setting.seeds as u64 {
+    let draw = |seed| {
         let practice = Kinds::draw(&model, PROMPTS * size.steps, Split::Train, seed)?;
-        let exam = Kinds::draw(&model, size.problems, Split::Eval, seed)?;
-        let mut runs = Vec::new();
-        for (i, (_, band)) in BANDS.into_iter().enumerate() {
-            let done = seed * BANDS.len() as u64 + i as u64;
-            observer(done, (setting.seeds * BANDS.len()) as u64, "training with each filter");
-            runs.push(train(&model, size, [&practice, &exam], |right, last| keep(band, right, last), seed)?);
-        }
-        seeds.push(runs);
-    }
+        Ok([practice, Kinds::draw(&model, size.problems, Split::Eval, seed)?])
+    };
+    let drawn: Vec<_> = (0..setting.seeds as u64).map(draw).collect::<Result<_>>()?;
+    let runs = (setting.seeds, BANDS.len());
+    let seeds = side_by_side(runs, "training with each filter", observer, |seed, band| {
+        let keep = |right: &[usize], last| keep(BANDS[band].1, right, last);
+        train(&model, size, drawn[seed].each_ref(), keep, seed as u64)
+    })?;
     Ok(Findings { claims: claims(&seeds), figures: figures(&seeds[0]) })
 }
 

@@ -9,6 +9,7 @@ use super::Reproduction;
 use super::practice::Practice;
 use super::preferences;
 use super::problems::{self, Kinds, RIGHT};
+use super::side_by_side::side_by_side;
 use crate::Result;
 use crate::data::generate::Split;
 use crate::engine::{Policy, Want};
@@ -87,7 +88,7 @@ fn place(variant: Variant) -> usize {
 }
 
 /// Makes the method of a variant.
-type Make<'a> = &'a dyn Fn(Variant) -> Result<Box<dyn Method>>;
+type Make<'a> = &'a (dyn Fn(Variant) -> Result<Box<dyn Method>> + Sync);
 
 fn method(variant: Variant) -> Result<Box<dyn Method>> {
     let disco = |score, dro, beta0| {
@@ -123,18 +124,17 @@ fn findings(setting: &Setting, size: &Size, make: Make, observer: Observer) -> R
     let base = problems::graded(size.width, size.base_steps);
     let model = ModelFolder::open(&base.trained(&setting.cache, observer)?)?;
     let each = PROBLEMS * size.rounds / RIGHT.len();
-    let mut seeds = Vec::new();
-    for seed in 0..setting.seeds as u64 {
-        let practice = Kinds::draw(&model, each, Split::Train, seed)?;
-        let exam = Kinds::draw(&model, size.problems, Split::Eval, seed)?;
-        let mut runs = Vec::new();
-        for (i, (_, variant)) in VARIANTS.into_iter().enumerate() {
-            let done = seed * VARIANTS.len() as u64 + i as u64;
-            observer(done, (setting.seeds * VARIANTS.len()) as u64, "training with each method");
-            runs.push(train(&model, size, [&practice, &exam], &*make(variant)?, seed)?);
-        }
-        seeds.push(runs);
-    }
+    let draw = |seed| {
+        Ok([
+            Kinds::draw(&model, each, Split::Train, seed)?,
+            Kinds::draw(&model, size.problems, Split::Eval, seed)?,
+        ])
+    };
+    let drawn: Vec<_> = (0..setting.seeds as u64).map(draw).collect::<Result<_>>()?;
+    let runs = (setting.seeds, VARIANTS.len());
+    let seeds = side_by_side(runs, "training with each method", observer, |seed, variant| {
+        train(&model, size, drawn[seed].each_ref(), &*make(VARIANTS[variant].1)?, seed as u64)
+    })?;
     Ok(Findings { claims: claims(&seeds), figures: figures(&seeds[0]) })
 }
 

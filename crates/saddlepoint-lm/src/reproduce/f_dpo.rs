@@ -5,6 +5,7 @@ use saddlepoint_opt::divergence::Divergence;
 
 use super::Reproduction;
 use super::preferences::{self, BETA, COURSE, Size, height_at, reach};
+use super::side_by_side::side_by_side;
 use super::two_digits::{TwoDigits, accuracy, draws, entropy, expected_reward};
 use crate::Result;
 use crate::engine::Policy;
@@ -43,7 +44,7 @@ const JSD: usize = 1;
 const FORWARD: usize = 5;
 
 /// Makes the method for a divergence.
-type Make<'a> = &'a dyn Fn(FDivergenceType, f64) -> Result<Box<dyn Method>>;
+type Make<'a> = &'a (dyn Fn(FDivergenceType, f64) -> Result<Box<dyn Method>> + Sync);
 
 fn f_dpo(f_divergence_type: FDivergenceType, alpha: f64) -> Result<Box<dyn Method>> {
     let config = FDpoConfig { beta: BETA, f_divergence_type, f_alpha_divergence_coef: 1.0 - alpha };
@@ -66,26 +67,20 @@ struct Look {
 
 fn findings(setting: &Setting, size: &Size, make: Make, observer: Observer) -> Result<Findings> {
     let task = TwoDigits::open(&setting.cache, size.width, size.base_steps, observer)?;
-    let mut seeds = Vec::new();
-    for seed in 0..setting.seeds as u64 {
-        let pairs = preferences::pairs(&task, size, seed)?;
+    let draw = |seed| {
         let prompts = TwoDigits::prompts(size.prompts, seed);
         let before = task.distributions(&mut preferences::start(&task, size)?, &prompts)?;
-        let mut runs = Vec::new();
-        for (i, (_, kind, alpha)) in KINDS.into_iter().enumerate() {
-            let done = seed * KINDS.len() as u64 + i as u64;
-            observer(done, (setting.seeds * KINDS.len()) as u64, "training with each divergence");
-            let mut learner = preferences::learner(preferences::start(&task, size)?)?;
-            runs.push(preferences::train(
-                &mut learner,
-                &*make(kind, alpha)?,
-                &pairs,
-                COURSE,
-                |step, policy| look(&task, policy, &prompts, &before, step),
-            )?);
-        }
-        seeds.push(runs);
-    }
+        Ok((preferences::pairs(&task, size, seed)?, prompts, before))
+    };
+    let drawn: Vec<_> = (0..setting.seeds as u64).map(draw).collect::<Result<_>>()?;
+    let runs = (setting.seeds, KINDS.len());
+    let seeds = side_by_side(runs, "training with each divergence", observer, |seed, kind| {
+        let ((_, kind, alpha), (pairs, prompts, before)) = (KINDS[kind], &drawn[seed]);
+        let mut learner = preferences::learner(preferences::start(&task, size)?)?;
+        preferences::train(&mut learner, &*make(kind, alpha)?, pairs, COURSE, |step, policy| {
+            look(&task, policy, prompts, before, step)
+        })
+    })?;
     Ok(Findings { claims: claims(&seeds), figures: figures(&seeds[0]) })
 }
 

@@ -7,6 +7,7 @@ use saddlepoint_opt::divergence::Divergence;
 use super::Reproduction;
 use super::learner::Samples;
 use super::preferences::{self, BETA, COURSE, PAIRS, SAMPLES, Size};
+use super::side_by_side::side_by_side;
 use super::two_digits::{LONGEST, Shown, TwoDigits, expected_reward, unacceptable};
 use crate::Result;
 use crate::engine::Policy;
@@ -45,7 +46,7 @@ const HYPO: usize = 2;
 const DISTINCT: usize = 1024;
 
 /// Makes the method for a λ.
-type Make<'a> = &'a dyn Fn(f64) -> Result<Box<dyn Method>>;
+type Make<'a> = &'a (dyn Fn(f64) -> Result<Box<dyn Method>> + Sync);
 
 fn method(lambda: f64) -> Result<Box<dyn Method>> {
     let config = HypoConfig { beta: BETA, lambda, num_generations: SAMPLES, ..HypoConfig::default() };
@@ -66,23 +67,21 @@ struct Look {
 
 fn findings(setting: &Setting, size: &Size, make: Make, observer: Observer) -> Result<Findings> {
     let task = TwoDigits::open(&setting.cache, size.width, size.base_steps, observer)?;
-    let mut seeds = Vec::new();
-    for seed in 0..setting.seeds as u64 {
-        let pairs = epochs(&task, size, seed)?;
+    let draw = |seed| {
         let prompts = TwoDigits::prompts(size.prompts, seed);
         let before = task.distributions(&mut preferences::start(&task, size)?, &prompts)?;
-        let mut runs = Vec::new();
-        for (i, (_, lambda)) in LAMBDAS.into_iter().enumerate() {
-            let done = seed * LAMBDAS.len() as u64 + i as u64;
-            observer(done, (setting.seeds * LAMBDAS.len()) as u64, "training with each λ");
-            let mut learner = preferences::learner(preferences::start(&task, size)?)?;
-            learner.samples = Some(Samples { end: task.end(), longest: LONGEST, seed: Seed::new(seed) });
-            runs.push(preferences::train(&mut learner, &*make(lambda)?, &pairs, COURSE, |step, policy| {
-                look(&task, policy, &prompts, &before, step)
-            })?);
-        }
-        seeds.push(runs);
-    }
+        Ok((epochs(&task, size, seed)?, prompts, before))
+    };
+    let drawn: Vec<_> = (0..setting.seeds as u64).map(draw).collect::<Result<_>>()?;
+    let runs = (setting.seeds, LAMBDAS.len());
+    let seeds = side_by_side(runs, "training with each λ", observer, |seed, lambda| {
+        let (pairs, prompts, before) = &drawn[seed];
+        let mut learner = preferences::learner(preferences::start(&task, size)?)?;
+        learner.samples = Some(Samples { end: task.end(), longest: LONGEST, seed: Seed::new(seed as u64) });
+        preferences::train(&mut learner, &*make(LAMBDAS[lambda].1)?, pairs, COURSE, |step, policy| {
+            look(&task, policy, prompts, before, step)
+        })
+    })?;
     Ok(Findings { claims: claims(&seeds), figures: figures(&seeds[0]) })
 }
 

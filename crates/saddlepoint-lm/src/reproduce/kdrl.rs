@@ -9,6 +9,7 @@ use super::base::Base;
 use super::practice::Practice;
 use super::preferences;
 use super::problems::Problems;
+use super::side_by_side::side_by_side;
 use crate::Result;
 use crate::data::generate::{GenerateConfig, Split, Task};
 use crate::engine::{Policy, Reference, Setup, Storage};
@@ -29,7 +30,7 @@ pub(super) const REPRODUCTION: Reproduction = Reproduction {
                  The weights are the paper's times 50, chosen on seeds outside of the experiment. What is measured is the probability of the right \
                  answer to held-out problems, which is exact. A right answer has one length here, so \
                  that lengths are not compared.",
-    seeds: 5,
+    seeds: 10,
     run,
 };
 
@@ -125,7 +126,7 @@ const STRONG: usize = 5;
 const MASKED: usize = 6;
 
 /// Makes a method for a run of so many steps.
-type Make<'a> = &'a dyn Fn(Kind, usize) -> Result<Box<dyn Method>>;
+type Make<'a> = &'a (dyn Fn(Kind, usize) -> Result<Box<dyn Method>> + Sync);
 
 fn method(kind: Kind, steps: usize) -> Result<Box<dyn Method>> {
     let constant = |beta| KdrlConfig {
@@ -229,19 +230,14 @@ impl Drawn {
 
 fn findings(setting: &Setting, size: &Size, make: Make, observer: Observer) -> Result<Findings> {
     let pair = Pair::open(setting, size, observer)?;
-    let mut seeds = Vec::new();
-    for seed in 0..setting.seeds as u64 {
-        let drawn = Drawn::new(&pair, size, seed)?;
-        let mut runs = Vec::new();
-        for (i, (_, kind)) in KINDS.into_iter().enumerate() {
-            let done = seed * KINDS.len() as u64 + i as u64;
-            observer(done, (setting.seeds * KINDS.len()) as u64, "training in each way");
-            runs.push(train(&pair, size, &drawn, &*make(kind, size.steps)?, seed)?);
-        }
-        seeds.push(runs);
-    }
+    let drawn: Vec<_> =
+        (0..setting.seeds as u64).map(|seed| Drawn::new(&pair, size, seed)).collect::<Result<_>>()?;
+    let runs = (setting.seeds, KINDS.len());
+    let seeds = side_by_side(runs, "training in each way", observer, |seed, kind| {
+        train(&pair, size, &drawn[seed], &*make(KINDS[kind].1, size.steps)?, seed as u64)
+    })?;
     let of_teacher = {
-        let drawn = Drawn::new(&pair, size, 0)?;
+        let drawn = &drawn[0];
         let swapped = Pair { student: pair.teacher, teacher: pair.student };
         drawn.exam.success(&mut swapped.policy(size, drawn.exam.longest())?, size.prompts * COMPLETIONS)?
     };

@@ -6,6 +6,7 @@ use saddlepoint_core::reproduce::{Bound, Claim, Figure, Findings, Observer, Sett
 use super::Reproduction;
 use super::facts::{self, Asked, Exam, Reading};
 use super::preferences::{self, BETA};
+use super::side_by_side::side_by_side;
 use crate::Result;
 use crate::engine::Policy;
 use crate::method::dpo::{Dpo, DpoConfig};
@@ -99,7 +100,7 @@ const UNHELD: usize = 3;
 const PREFERENCE: usize = 4;
 
 /// Makes a method.
-type Make<'a> = &'a dyn Fn(Kind) -> Result<Box<dyn Method>>;
+type Make<'a> = &'a (dyn Fn(Kind) -> Result<Box<dyn Method>> + Sync);
 
 fn method(kind: Kind) -> Result<Box<dyn Method>> {
     let longpo = |lambda| Longpo::new(LongpoConfig { beta: BETA, lambda });
@@ -160,20 +161,20 @@ struct Seen {
 
 fn findings(setting: &Setting, size: &Size, make: Make, observer: Observer) -> Result<Findings> {
     let task = Reading::open(&setting.cache, &size.facts, observer)?;
-    let mut seeds = Vec::new();
-    for seed in 0..setting.seeds as u64 {
-        let exams = Exams::new(&task, size, seed);
-        let model = exams.short(&task, &mut task.model(DOCUMENTS)?)?;
+    let draw = |seed| {
         let pairs = task.pairs(DOCUMENTS * size.steps, seed)?;
-        let pairs: Vec<Example> = pairs.into_iter().map(Example::Long).collect();
-        let mut runs = Vec::new();
-        for (i, (_, kind)) in KINDS.into_iter().enumerate() {
-            let done = seed * KINDS.len() as u64 + i as u64;
-            observer(done, (setting.seeds * KINDS.len()) as u64, "training in each way");
-            runs.push(train(&task, &exams, kind, &*make(kind)?, &pairs)?);
-        }
-        seeds.push(Seen { model, runs });
-    }
+        Ok((Exams::new(&task, size, seed), pairs.into_iter().map(Example::Long).collect::<Vec<_>>()))
+    };
+    let drawn: Vec<_> = (0..setting.seeds as u64).map(draw).collect::<Result<_>>()?;
+    let runs = (setting.seeds, KINDS.len());
+    let runs = side_by_side(runs, "training in each way", observer, |seed, kind| {
+        let (kind, (exams, pairs)) = (KINDS[kind].1, &drawn[seed]);
+        train(&task, exams, kind, &*make(kind)?, pairs)
+    })?;
+    let mut model = task.model(DOCUMENTS)?;
+    let seen =
+        |(runs, (exams, _)): (_, &(Exams, _))| Ok(Seen { model: exams.short(&task, &mut model)?, runs });
+    let seeds: Vec<_> = runs.into_iter().zip(&drawn).map(seen).collect::<Result<_>>()?;
     Ok(Findings { claims: claims(&seeds), figures: figures(&seeds[0].runs) })
 }
 

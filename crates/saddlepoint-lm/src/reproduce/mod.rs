@@ -23,6 +23,7 @@ mod problems;
 mod reviews;
 mod reward_ensembles;
 mod salsa;
+mod side_by_side;
 mod tdpo;
 mod two_digits;
 

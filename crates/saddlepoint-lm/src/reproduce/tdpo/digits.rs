@@ -7,6 +7,7 @@ use super::{Kind, Make};
 use crate::Result;
 use crate::engine::Policy;
 use crate::reproduce::preferences::{self, COURSE, Size, height_at, reach};
+use crate::reproduce::side_by_side::side_by_side;
 use crate::reproduce::two_digits::{TwoDigits, accuracy, entropy, expected_reward, over_pairs};
 
 const KINDS: [(&str, Kind); 6] = [
@@ -46,22 +47,20 @@ struct Look {
 
 pub(super) fn findings(setting: &Setting, size: &Size, make: Make, observer: Observer) -> Result<Findings> {
     let task = TwoDigits::open(&setting.cache, size.width, size.base_steps, observer)?;
-    let mut seeds = Vec::new();
-    for seed in 0..setting.seeds as u64 {
-        let pairs = preferences::pairs(&task, size, seed)?;
+    let draw = |seed| {
         let prompts = TwoDigits::prompts(size.prompts, seed);
         let before = task.distributions(&mut preferences::start(&task, size)?, &prompts)?;
-        let mut runs = Vec::new();
-        for (i, (_, kind)) in KINDS.into_iter().enumerate() {
-            let done = seed * KINDS.len() as u64 + i as u64;
-            observer(done, (setting.seeds * KINDS.len()) as u64, "training with each loss");
-            let mut learner = preferences::learner(preferences::start(&task, size)?)?;
-            runs.push(preferences::train(&mut learner, &*make(kind)?, &pairs, COURSE, |step, policy| {
-                look(&task, policy, kind, &prompts, &before, step)
-            })?);
-        }
-        seeds.push(runs);
-    }
+        Ok((preferences::pairs(&task, size, seed)?, prompts, before))
+    };
+    let drawn: Vec<_> = (0..setting.seeds as u64).map(draw).collect::<Result<_>>()?;
+    let runs = (setting.seeds, KINDS.len());
+    let seeds = side_by_side(runs, "training with each loss", observer, |seed, kind| {
+        let (kind, (pairs, prompts, before)) = (KINDS[kind].1, &drawn[seed]);
+        let mut learner = preferences::learner(preferences::start(&task, size)?)?;
+        preferences::train(&mut learner, &*make(kind)?, pairs, COURSE, |step, policy| {
+            look(&task, policy, kind, prompts, before, step)
+        })
+    })?;
     Ok(Findings { claims: claims(&seeds), figures: figures(&seeds[0]) })
 }
 

@@ -58,7 +58,7 @@ enum Kind {
 }
 
 /// Makes a method.
-type Make<'a> = &'a dyn Fn(Kind) -> Result<Box<dyn Method>>;
+type Make<'a> = &'a (dyn Fn(Kind) -> Result<Box<dyn Method>> + Sync);
 
 fn method(kind: Kind) -> Result<Box<dyn Method>> {
     let tdpo = |variant, alpha| Tdpo::new(TdpoConfig { beta: BETA, variant, alpha });
