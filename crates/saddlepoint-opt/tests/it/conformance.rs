@@ -172,7 +172,7 @@ fn a_step_that_overflows_is_not_taken() {
         AugmentedLagrangian::default().solve(&flat, &[1e308]),
     ] {
         let out = out.expect("a valid problem");
-        assert!(out.status == Status::Stalled && out.x[0].is_finite(), "{out:?}");
+        assert!(out.status != Status::Optimal && out.x[0].is_finite(), "{out:?}");
     }
 }
 
