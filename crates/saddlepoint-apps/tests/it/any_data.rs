@@ -262,6 +262,7 @@ proptest! {
         }
 
         require(&mut wrong, lambda > 0.0, "lambda: ");
+        #[allow(clippy::float_cmp, reason = "labels are exact")]
         let bits = data.columns().iter().flatten().all(|x| *x == 0.0 || *x == 1.0);
         require(&mut wrong, bits, "takes columns of 0 and 1");
         let score = Logistic::new(&data, lambda);

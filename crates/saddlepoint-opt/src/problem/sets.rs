@@ -97,7 +97,9 @@ impl Simplex {
     pub(super) fn project(self, x: &mut [f64]) {
         // The same added to all elements changes nothing; from the largest on, sums of huge elements keep the 1.
         let most = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        x.iter_mut().for_each(|x| *x -= most);
+        for x in x.iter_mut() {
+            *x -= most;
+        }
         let mut sorted = x.to_vec();
         sorted.sort_unstable_by(|a, b| b.total_cmp(a));
         let (mut sum, mut theta) = (0.0, 0.0);

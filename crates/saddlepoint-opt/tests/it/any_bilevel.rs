@@ -14,7 +14,7 @@ use saddlepoint_opt::problem::Simple;
 use saddlepoint_opt::solver::Stop;
 use saddlepoint_opt::{Error, Result};
 
-use super::any_input::{outside, require, scale, setting, simple, start, stop, stops, unfit};
+use super::any_input::{Gives, gives, outside, require, scale, setting, simple, start, stop, stops, unfit};
 
 const MOST: usize = 2;
 /// Calls of oracles that no run with the limits below needs, its diagnosis included.
@@ -54,15 +54,14 @@ struct Fault {
     from: u64,
     /// Above this first upper variable.
     beyond: f64,
-    /// `None` leaves the slice as it was, and makes a projection an error.
-    gives: Option<f64>,
+    /// Nothing makes a projection an error.
+    gives: Gives,
 }
 
 fn fault() -> impl Strategy<Value = Option<Fault>> {
-    let gives = select(vec![Some(f64::NAN), Some(f64::INFINITY), Some(f64::NEG_INFINITY), Some(1e300), None]);
     let from = prop_oneof![1 => Just(0), 3 => 0..2000_u64];
     let beyond = prop_oneof![1 => Just(f64::NEG_INFINITY), 1 => -1.0..2.0f64];
-    let fault = (select(ORACLES.to_vec()), from, beyond, gives)
+    let fault = (select(ORACLES.to_vec()), from, beyond, gives())
         .prop_map(|(oracle, from, beyond, gives)| Some(Fault { oracle, from, beyond, gives }));
     prop_oneof![1 => Just(None), 1 => fault]
 }
@@ -79,7 +78,7 @@ struct Wild {
 
 impl Wild {
     /// What the fault gives at this call of an oracle, if it is one.
-    fn wrong(&self, oracle: Oracle, x: &[f64]) -> Option<Option<f64>> {
+    fn wrong(&self, oracle: Oracle, x: &[f64]) -> Option<Gives> {
         let call = self.calls.replace(self.calls.get() + 1);
         assert!(call < BUDGET, "the run does not end");
         let fault = self.fault.filter(|fault| fault.oracle == oracle && call >= fault.from)?;
@@ -88,14 +87,18 @@ impl Wild {
 
     fn spoiled(&self, oracle: Oracle, x: &[f64], outs: &mut [&mut [f64]]) -> bool {
         let wrong = self.wrong(oracle, x);
-        if let Some(Some(gives)) = wrong {
-            outs.iter_mut().for_each(|out| out.fill(gives));
+        if let Some(gives) = wrong {
+            for out in outs {
+                gives.fill(out);
+            }
         }
         wrong.is_some()
     }
 
     fn scaled(&self, level: usize, outs: &mut [&mut [f64]]) {
-        outs.iter_mut().for_each(|out| out.iter_mut().for_each(|out| *out *= self.scales[level]));
+        for out in outs {
+            out.iter_mut().for_each(|out| *out *= self.scales[level]);
+        }
     }
 }
 
@@ -106,7 +109,7 @@ impl Bilevel for Wild {
 
     fn upper(&self, x: &[f64], y: &[f64]) -> f64 {
         let value = || self.scales[0] * self.inner.upper(x, y);
-        self.wrong(Oracle::Upper, x).map_or_else(value, |gives| gives.unwrap_or(0.0))
+        self.wrong(Oracle::Upper, x).map_or_else(value, Gives::number)
     }
 
     fn upper_grad(&self, x: &[f64], y: &[f64], dx: &mut [f64], dy: &mut [f64]) {
@@ -118,7 +121,7 @@ impl Bilevel for Wild {
 
     fn lower(&self, x: &[f64], y: &[f64]) -> f64 {
         let value = || self.scales[1] * self.inner.lower(x, y);
-        self.wrong(Oracle::Lower, x).map_or_else(value, |gives| gives.unwrap_or(0.0))
+        self.wrong(Oracle::Lower, x).map_or_else(value, Gives::number)
     }
 
     fn lower_grad(&self, x: &[f64], y: &[f64], dx: &mut [f64], dy: &mut [f64]) {
@@ -154,8 +157,8 @@ impl Bilevel for Wild {
 
     fn project(&self, x: &mut [f64], y: &mut [f64]) -> Result<()> {
         match self.wrong(Oracle::Project, x) {
-            Some(Some(gives)) => x.iter_mut().chain(y).for_each(|v| *v = gives),
-            Some(None) => return Err(Error::Problem { problem: "no projection".to_owned() }),
+            Some(Gives::Number(number)) => x.iter_mut().chain(y).for_each(|v| *v = number),
+            Some(Gives::Nothing) => return Err(Error::Problem { problem: "no projection".to_owned() }),
             None => return self.inner.project(x, y),
         }
         Ok(())
@@ -486,7 +489,7 @@ fn failing(oracle: Oracle, from: u64, gives: f64) -> Wild {
     let upper = Form::new([0.0, 0.0, 0.0, 1.0], [0.0; 2], 0.0);
     let lower = Form::new([1.0, -1.0, -1.0, 1.0], [0.0; 2], 0.0);
     let inner = Quadratic::new(1, 1, upper, lower).expect("symmetric");
-    let fault = Some(Fault { oracle, from, beyond: f64::NEG_INFINITY, gives: Some(gives) });
+    let fault = Some(Fault { oracle, from, beyond: f64::NEG_INFINITY, gives: Gives::Number(gives) });
     Wild { inner, sets: [Simple::Free, Simple::Free], scales: [1.0; 2], fault, calls: Cell::new(0) }
 }
 

@@ -52,13 +52,37 @@ pub(crate) fn start(n: usize) -> impl Strategy<Value = Vec<f64>> {
     ]
 }
 
+/// What comes in place of what should.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Gives {
+    Number(f64),
+    /// The slice stays as it was.
+    Nothing,
+}
+
+pub(crate) fn gives() -> impl Strategy<Value = Gives> {
+    let numbers = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300].map(Gives::Number);
+    select([&numbers[..], &[Gives::Nothing]].concat())
+}
+
+impl Gives {
+    pub(crate) fn number(self) -> f64 {
+        if let Self::Number(number) = self { number } else { 0.0 }
+    }
+
+    pub(crate) fn fill(self, out: &mut [f64]) {
+        if let Self::Number(number) = self {
+            out.fill(number);
+        }
+    }
+}
+
 /// What a function returns in place of its value or of its derivatives, and when.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Fault {
     what: What,
     when: When,
-    /// `None` leaves the slice as it was.
-    gives: Option<f64>,
+    gives: Gives,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -83,8 +107,7 @@ fn fault() -> impl Strategy<Value = Option<Fault>> {
         4 => (-1.0..3.0f64).prop_map(When::Beyond),
         4 => (0..60_u64).prop_map(When::Later),
     ];
-    let values = vec![Some(f64::NAN), Some(f64::INFINITY), Some(f64::NEG_INFINITY), Some(1e300), None];
-    let fault = (select(vec![What::Value, What::Gradient, What::Curvature]), when, select(values));
+    let fault = (select(vec![What::Value, What::Gradient, What::Curvature]), when, gives());
     prop_oneof![2 => Just(None), 1 => fault.prop_map(|(what, when, gives)| Some(Fault { what, when, gives }))]
 }
 
@@ -149,7 +172,7 @@ impl Calls {
 
 impl Function {
     /// What the fault gives at this call, if it is one.
-    fn wrong(&self, what: What, call: u64, x: &[f64]) -> Option<Option<f64>> {
+    fn wrong(&self, what: What, call: u64, x: &[f64]) -> Option<Gives> {
         let fault = self.fault.filter(|fault| fault.what == what)?;
         let now = match fault.when {
             When::Always => true,
@@ -161,7 +184,7 @@ impl Function {
 
     fn value(&self, calls: &Calls, x: &[f64]) -> f64 {
         if let Some(gives) = self.wrong(What::Value, calls.next(), x) {
-            return gives.unwrap_or(0.0);
+            return gives.number();
         }
         let sum: f64 = (0..x.len()).map(|i| self.a[i] * x[i] + 0.5 * self.b[i] * x[i] * x[i]).sum();
         let cross = if x.len() > 1 { self.c * x[0] * x[1] } else { 0.0 };
@@ -170,7 +193,7 @@ impl Function {
 
     fn grad(&self, calls: &Calls, x: &[f64], g: &mut [f64]) {
         if let Some(gives) = self.wrong(What::Gradient, calls.next(), x) {
-            return gives.into_iter().for_each(|gives| g.fill(gives));
+            return gives.fill(g);
         }
         (0..x.len()).for_each(|i| g[i] = self.scale * (self.a[i] + self.b[i] * x[i]));
         if x.len() > 1 {
@@ -184,7 +207,7 @@ impl Function {
 
     fn hess_vec(&self, calls: &Calls, x: &[f64], v: &[f64], out: &mut [f64]) {
         if let Some(gives) = self.wrong(What::Curvature, calls.next(), x) {
-            return gives.into_iter().for_each(|gives| out.fill(gives));
+            return gives.fill(out);
         }
         (0..x.len()).for_each(|i| out[i] = self.scale * self.b[i] * v[i]);
         if x.len() > 1 {
