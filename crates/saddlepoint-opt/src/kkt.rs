@@ -139,8 +139,13 @@ pub(crate) fn measured<P: Constrained + ?Sized>(
         stationarity: stationarity(problem, x, reduced),
         feasibility: largest(&[largest(&excess), problem.simple().distance(x)]),
         complementarity: largest(&complementarity.collect::<Vec<_>>()),
-        scale: (steepest.max(largest(multipliers)) / 100.0).max(1.0),
+        scale: scale(steepest.max(largest(multipliers))),
     }
+}
+
+/// The scale that belongs to terms of a size. What is infinite is not cancelled by anything, and excuses nothing.
+pub(crate) fn scale(size: f64) -> f64 {
+    if size.is_finite() { (size / 100.0).max(1.0) } else { 1.0 }
 }
 
 /// `|x − prox_h(x − g)|∞`.
@@ -217,6 +222,15 @@ mod tests {
         assert_close!(p.judge(&[2.4], &[]).kkt.stationarity, 0.4, atol = 1e-15);
         assert_close!(p.judge(&[1.5], &[]).kkt.feasibility, 0.5, atol = 1e-15);
         assert_close!(p.judge(&[2.0], &[]).reduced, [1.0], atol = 0.0);
+    }
+
+    #[test]
+    fn an_infinite_slope_at_a_bound_excuses_no_other() {
+        let p = minimize(2, |x| x[0].sqrt() + x[1])
+            .grad(|x, g| g.copy_from_slice(&[0.5 / x[0].sqrt(), 1.0]))
+            .within(Bounds::new(vec![0.0, 0.0], vec![1.0, 3.0]));
+        assert_close!(p.judge(&[0.0, 2.0], &[]).kkt.error(), 1.0, atol = 0.0);
+        assert_close!(p.judge(&[0.0, 0.0], &[]).kkt.error(), 0.0, atol = 0.0);
     }
 
     #[test]

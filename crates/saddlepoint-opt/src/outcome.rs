@@ -103,7 +103,9 @@ impl Outcome {
             infeasibility.as_ref().is_some_and(|v| v.violation > tolerance && v.gradient <= 1e-3);
         let falls = objective <= UNBOUNDED && kkt.feasibility <= 1e-6 * crate::linalg::largest(&x).max(1.0);
         let status = match claim {
-            _ if kkt.error() <= tolerance => Status::Optimal,
+            // A gradient says nothing where there is no value.
+            _ if kkt.error() <= tolerance && objective.is_finite() => Status::Optimal,
+            Status::Optimal if !objective.is_finite() => Status::NotFinite,
             Status::Optimal => Status::Stalled,
             Status::Infeasible if !stationary => Status::Stalled,
             Status::Unbounded if !falls => Status::Stalled,

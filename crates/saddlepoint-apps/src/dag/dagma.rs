@@ -51,6 +51,7 @@ impl Dagma {
         if !(self.mu > 0.0 && self.mu.is_finite()) {
             return Err(Error::range("mu", "> 0", self.mu, default.mu));
         }
+        Error::some_steps(self.steps, default.steps)?;
         if self.s.is_empty() || self.s.iter().any(|s| !(*s > 0.0 && s.is_finite())) {
             let problem = format!("must be one number > 0 a stage, got {:?}", self.s);
             return Err(Error::Setting { key: "s", problem });
@@ -62,7 +63,8 @@ impl Dagma {
         for &s in &self.s {
             let mut s = s;
             while Acyclicity::LogDet(s).of_squares(&w, d).is_none() {
-                s += 0.1;
+                // By tenths of itself where it is large: the last stage may have had any `s`.
+                s += 0.1 * s.max(1.0);
             }
             let penalty = |w: &[f64]| Acyclicity::LogDet(s).of_squares(w, d);
             let found = fitted.minimise(&w, mu, 1e-3, self.steps, &penalty)?;
@@ -93,6 +95,15 @@ mod tests {
     }
 
     #[test]
+    fn a_stage_far_below_the_last_one_is_raised_to_where_the_matrix_is() {
+        let columns = vec![vec![1.0, -2.0, 3.0, -1.0], vec![1e6, -2e6, 3e6, -1e6 + 1.0]];
+        let data = Data::unnamed(columns).expect("data");
+        let found = Dagma { s: vec![1e13, 1.0], ..Dagma::default() }.run(&data).expect("runs");
+        assert!(found.raw.values().iter().any(|w| w.abs() > 1e3), "{found:?}");
+        assert_eq!(found.order().len(), 2);
+    }
+
+    #[test]
     fn settings_out_of_range_are_told() {
         let data = Data::unnamed(vec![vec![0.0, 1.0]]).expect("data");
         for bad in [
@@ -103,6 +114,8 @@ mod tests {
         ] {
             assert!(bad.run(&data).is_err());
         }
+        let told = Dagma { steps: 0, ..Dagma::default() }.run(&data).expect_err("refused").to_string();
+        assert_eq!(told, "steps: must be >= 1, got 0 (default 1000)");
         assert!(Dagma::default().run(&data).expect("one node").weights.edges().is_empty());
     }
 }

@@ -48,8 +48,12 @@ impl Notears {
         let default = Self::default();
         Error::not_negative("threshold", self.threshold, default.threshold)?;
         Error::not_negative("lambda", self.lambda, default.lambda)?;
-        if !(self.h > 0.0 && self.rho > 1.0) {
-            return Err(Error::range("h", "> 0 with rho > 1", self.h, default.h));
+        Error::some_steps(self.steps, default.steps)?;
+        if !(self.h > 0.0 && self.h.is_finite()) {
+            return Err(Error::range("h", "> 0", self.h, default.h));
+        }
+        if !(self.rho > 1.0 && self.rho.is_finite()) {
+            return Err(Error::range("rho", "> 1", self.rho, default.rho));
         }
         let d = data.nodes();
         let fitted = Fitted { d, gram: data.gram()?, lambda: self.lambda };
@@ -104,6 +108,9 @@ mod tests {
             Notears { lambda: -1.0, ..Notears::default() },
             Notears { threshold: f64::NAN, ..Notears::default() },
             Notears { h: 0.0, ..Notears::default() },
+            Notears { h: f64::INFINITY, ..Notears::default() },
+            Notears { rho: 1.0, ..Notears::default() },
+            Notears { steps: 0, ..Notears::default() },
         ] {
             assert!(bad.run(&data).is_err());
         }

@@ -1,4 +1,5 @@
 //! Whole problems through the public interface.
 
+mod any_data;
 mod sachs;
 mod tables;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::problem::{lagrangian_grad, violation};
 use super::{Bilevel, penalised};
-use crate::kkt::Kkt;
+use crate::kkt::{Kkt, scale};
 use crate::linalg::largest;
 use crate::problem::Simple;
 
@@ -97,7 +97,7 @@ pub(super) fn lower<P: Bilevel + ?Sized>(problem: &P, x: &[f64], y: &[f64], mult
         stationarity: projected(problem.lower_set(), y, &dy),
         feasibility: largest(&[violation(problem, &g), problem.lower_set().distance(y)]),
         complementarity: largest(&multipliers.iter().enumerate().map(slack).collect::<Vec<_>>()),
-        scale: (largest(multipliers) / 100.0).max(1.0),
+        scale: scale(largest(multipliers)),
     }
 }
 

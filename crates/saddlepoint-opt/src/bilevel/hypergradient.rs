@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use super::conjugate::conjugate_gradients;
 use super::diagnosis::projected;
 use super::inner::{Effort, Solved, solve};
-use super::problem::check_start;
+use super::problem::{begin, check_start};
 use super::vector::{distance, finite};
 use super::{Iterate, LowerCurvature, Solver, measure};
 use crate::linalg::add_scaled;
@@ -186,8 +186,7 @@ impl<P: LowerCurvature + ?Sized> Solver<P> for Hypergradient {
             return Err(Error::Problem { problem: problem.to_owned() });
         }
         self.stop.check()?;
-        let (mut x, mut y) = (x.to_vec(), y.to_vec());
-        problem.project(&mut x, &mut y)?;
+        let (x, y) = begin(problem, x, y)?;
         Ok(HypergradientState { x, y, k: 0, step: 1.0, stationarity: None, objective: None })
     }
 
@@ -213,8 +212,9 @@ impl<P: LowerCurvature + ?Sized> Solver<P> for Hypergradient {
             problem.upper_set().prox(1.0, &mut x);
             let there = self.answer(problem, &x, &s.y);
             let change: f64 = (0..x.len()).map(|i| grad[i] * (x[i] - s.x[i])).sum();
-            // Not a number does not pass.
-            if problem.upper(&x, &there.y) <= objective + ARMIJO * change {
+            let value = problem.upper(&x, &there.y);
+            // What is not finite does not pass.
+            if finite(&[&x, &there.y, &[value]]) && value <= objective + ARMIJO * change {
                 let moved = distance(&x, &s.x);
                 (s.x, s.y) = (x, there.y);
                 s.step *= 2.0;

@@ -45,7 +45,7 @@ use saddlepoint_core::metrics::Metrics;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::problem::{check_start, lagrangian_grad};
+use super::problem::{begin, check_start, lagrangian_grad};
 use super::vector::{distance, finite};
 use super::{Bilevel, Iterate, Solver, measure};
 use crate::linalg::{add_scaled, norm};
@@ -188,8 +188,7 @@ impl<P: Bilevel + ?Sized> Solver<P> for LvHba {
     fn init(&self, problem: &P, x: &[f64], y: &[f64]) -> Result<LvHbaState> {
         self.check()?;
         check_start(problem, x, y)?;
-        let (mut x, mut y) = (x.to_vec(), y.to_vec());
-        problem.project(&mut x, &mut y)?;
+        let (x, y) = begin(problem, x, y)?;
         let ([alpha, beta, eta], notes) = self.steps(problem, &x, &y);
         let zero = vec![0.0; problem.sizes().constraints];
         Ok(LvHbaState {
@@ -241,6 +240,9 @@ impl<P: Bilevel + ?Sized> Solver<P> for LvHba {
             return Ok(Flow::Stop(Status::NotFinite));
         }
         problem.project(&mut x, &mut y)?;
+        if !finite(&[&x, &y]) {
+            return Ok(Flow::Stop(Status::NotFinite));
+        }
 
         // 3. z follows lambda.
         let mut z: Vec<f64> = s.z.iter().zip(&lambda).map(|(z, l)| z + s.beta * (l - z) / gamma2).collect();

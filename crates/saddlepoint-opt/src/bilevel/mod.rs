@@ -162,8 +162,11 @@ impl Outcome {
     ) -> Self {
         let (x, y, multipliers) = (state.x(), state.y(), state.multipliers());
         let (mut notes, error) = (state.notes(), diagnosis.error());
+        let (upper, lower) = (problem.upper(x, y), problem.lower(x, y));
         let status = match claim {
             Status::NotFinite => claim,
+            // Gradients say nothing where there is no value.
+            _ if !(upper.is_finite() && lower.is_finite()) => Status::NotFinite,
             _ if error <= tolerance => Status::Optimal,
             Status::Optimal => {
                 notes.push(format!(
@@ -176,8 +179,8 @@ impl Outcome {
         };
         Self {
             status,
-            upper: problem.upper(x, y),
-            lower: problem.lower(x, y),
+            upper,
+            lower,
             x: x.to_vec(),
             y: y.to_vec(),
             multipliers: multipliers.to_vec(),

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::vector::finite;
 use crate::linalg::largest;
 use crate::problem::Simple;
 use crate::{Error, Result};
@@ -134,6 +135,18 @@ pub(super) fn check_start<P: Bilevel + ?Sized>(problem: &P, x: &[f64], y: &[f64]
         }
     }
     Ok(())
+}
+
+/// The start of a method, projected.
+pub(super) fn begin<P: Bilevel + ?Sized>(problem: &P, x: &[f64], y: &[f64]) -> Result<(Vec<f64>, Vec<f64>)> {
+    let (mut x, mut y) = (x.to_vec(), y.to_vec());
+    problem.project(&mut x, &mut y)?;
+    if finite(&[&x, &y]) {
+        return Ok((x, y));
+    }
+    let problem =
+        "the projection of the start is not finite; Bilevel::project must give a point of its set".to_owned();
+    Err(Error::Problem { problem })
 }
 
 fn has_norm(set: &Simple) -> bool {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::linalg::RowSpace;
+use crate::linalg::{RowSpace, norm};
 use crate::{Error, Result};
 
 fn fits(what: &'static str, expected: usize, got: usize) -> Result<()> {
@@ -95,6 +95,11 @@ impl Simplex {
     /// `max(x − θ, 0)` with the `θ` that makes the sum 1, found over the sorted elements (Held, Wolfe & Crowder 1974).
     #[allow(clippy::unused_self, reason = "sets are asked alike")]
     pub(super) fn project(self, x: &mut [f64]) {
+        // The same added to all elements changes nothing; from the largest on, sums of huge elements keep the 1.
+        let most = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        for x in x.iter_mut() {
+            *x -= most;
+        }
         let mut sorted = x.to_vec();
         sorted.sort_unstable_by(|a, b| b.total_cmp(a));
         let (mut sum, mut theta) = (0.0, 0.0);
@@ -106,7 +111,8 @@ impl Simplex {
             }
         }
         for x in x {
-            *x = (*x - theta).max(0.0);
+            // Unlike max, this keeps NaN.
+            *x = if *x < theta { 0.0 } else { *x - theta };
         }
     }
 }
@@ -128,11 +134,16 @@ impl Ball {
 
     pub(super) fn check(&self, n: usize) -> Result<()> {
         fits("centre of the ball", n, self.centre.len())?;
+        if let Some(i) = self.centre.iter().position(|c| !c.is_finite()) {
+            let problem =
+                format!("the centre of the ball must be finite, and element {i} is {}", self.centre[i]);
+            return Err(Error::Problem { problem });
+        }
         positive("the radius of the ball", self.radius)
     }
 
     pub(super) fn project(&self, x: &mut [f64]) {
-        let away = x.iter().zip(&self.centre).map(|(x, c)| (x - c).powi(2)).sum::<f64>().sqrt();
+        let away = norm(&x.iter().zip(&self.centre).map(|(x, c)| x - c).collect::<Vec<_>>());
         if away > self.radius {
             let shrink = self.radius / away;
             x.iter_mut().zip(&self.centre).for_each(|(x, c)| *x = c + shrink * (*x - c));
@@ -235,6 +246,23 @@ mod tests {
     }
 
     #[test]
+    fn huge_points_are_projected_and_nan_stays() {
+        let project = |set: Simple, x: [f64; 2]| {
+            let mut x = x;
+            set.prox(1.0, &mut x);
+            x
+        };
+        assert_close!(project(Simplex.into(), [1e150, 3.0]), [1.0, 0.0], atol = 0.0);
+        assert_close!(project(Simplex.into(), [1e300, 1e300]), [0.5, 0.5], atol = 0.0);
+        let ball = || Simple::from(Ball::new(vec![1.0, 0.0], 0.5));
+        assert_close!(project(ball(), [-3e200, 4e200]), [0.7, 0.4], rtol = 1e-15);
+        for set in [Simplex.into(), ball(), Bounds::none(2).into(), L1::new(1.0).into()] {
+            assert!(project(set.clone(), [f64::NAN, 0.5])[0].is_nan(), "{set:?}");
+            assert!(set.distance(&[f64::NAN, 0.5]).is_nan() || set == L1::new(1.0).into(), "{set:?}");
+        }
+    }
+
+    #[test]
     fn what_does_not_fit_is_refused() {
         for (set, n, message) in [
             (Simple::from(Bounds::none(2)), 3, "lower bounds: expected 3 elements, got 2"),
@@ -242,6 +270,11 @@ mod tests {
             (Bounds::new(vec![f64::NAN], vec![0.0]).into(), 1, "the problem: bounds [NaN, 0] of variable 0"),
             (Simplex.into(), 0, "the problem: the simplex of no variables is empty"),
             (Ball::new(vec![0.0], -1.0).into(), 1, "the problem: the radius of the ball must be > 0"),
+            (
+                Ball::new(vec![0.0, f64::NAN], 1.0).into(),
+                2,
+                "the problem: the centre of the ball must be finite, and element 1 is NaN",
+            ),
             (L1::new(f64::NAN).into(), 1, "the problem: the weight of the norm must be > 0"),
             (Simple::Product(vec![(2, Simple::Free)]), 3, "parts of Simple::Product: expected 3 elements"),
         ] {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::sets::{Affine, Ball, Bounds, L1, Simplex};
+use crate::linalg::largest;
 use crate::{Error, Result};
 
 /// A closed list of convex functions `h` with a cheap proximal step
@@ -91,11 +92,11 @@ impl Simple {
         }
     }
 
-    /// The largest change of an element by the projection to the set; 0 in it.
+    /// The largest change of an element by the projection to the set; 0 in it, NaN where an element is.
     pub fn distance(&self, x: &[f64]) -> f64 {
         let mut projected = x.to_vec();
         self.project(&mut projected);
-        x.iter().zip(projected).fold(0.0, |far, (x, p)| far.max((x - p).abs()))
+        largest(&x.iter().zip(projected).map(|(x, p)| x - p).collect::<Vec<_>>())
     }
 
     /// Projects to the set alone: norms stay out of it.

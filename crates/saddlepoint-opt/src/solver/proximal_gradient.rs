@@ -100,7 +100,9 @@ impl<P: Constrained + ?Sized> Solver<P> for ProximalGradient {
             simple.prox(1.0 / s.curvature, &mut next);
             let step: Vec<f64> = next.iter().zip(&s.y).map(|(a, b)| a - b).collect();
             let model = value + dot(&g, &step) + 0.5 * s.curvature * dot(&step, &step);
-            if problem.value(&next) <= model + 1e-14 * value.abs() {
+            let there = problem.value(&next);
+            let finite = there.is_finite() && next.iter().all(|x| x.is_finite());
+            if finite && there <= model + 1e-14 * value.abs() {
                 break next;
             }
             s.curvature *= 2.0;

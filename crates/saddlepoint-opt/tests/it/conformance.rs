@@ -146,6 +146,37 @@ fn what_has_no_solution_ends_with_its_reason_and_the_last_iterate() {
 }
 
 #[test]
+fn a_point_without_a_value_is_not_optimal() {
+    let nowhere = minimize(1, |_| f64::NAN).grad(|_, _| ()).hess_vec(|_, _, _| ());
+    let mut ends = both(&nowhere, &[0.5]).to_vec();
+    ends.push(ProjectedGradient::default().solve(&nowhere, &[0.5]).expect("a valid problem"));
+    ends.push(ProximalGradient::default().solve(&nowhere, &[0.5]).expect("a valid problem"));
+    ends.push(SketchedNewton::default().solve(&nowhere, &[0.5]).expect("a valid problem"));
+    ends.push(DualAscent::default().solve(&nowhere, &[0.5]).expect("a valid problem"));
+    for out in ends {
+        assert_eq!((out.status, &out.x[..]), (Status::NotFinite, &[0.5][..]));
+    }
+}
+
+#[test]
+fn a_step_that_overflows_is_not_taken() {
+    // The second step of Barzilai and Borwein's length would be 1e310.
+    let steep = minimize(1, |x| 1e300 * x[0]).grad(|_, g| g[0] = 1e300);
+    let out = ProjectedGradient::default().solve(&steep, &[5.0]).expect("a valid problem");
+    assert!(out.status == Status::Unbounded && out.x[0].is_finite(), "{out:?}");
+    // Its value does not tell that the point has left the numbers.
+    let flat = minimize(1, |_| 0.0).grad(|_, g| g[0] = -1e308);
+    for out in [
+        ProximalGradient::default().solve(&flat, &[1e308]),
+        ProjectedGradient::default().solve(&flat, &[1e308]),
+        AugmentedLagrangian::default().solve(&flat, &[1e308]),
+    ] {
+        let out = out.expect("a valid problem");
+        assert!(out.status != Status::Optimal && out.x[0].is_finite(), "{out:?}");
+    }
+}
+
+#[test]
 fn dependent_constraints_and_bad_scales_are_solved() {
     let steep = || {
         minimize(2, |x| 1e6 * (x[0] - 1.0).powi(2) + 1e6 * x[1] * x[1])

@@ -54,7 +54,8 @@ impl LeastSquares {
         }
         let asymmetric = |at: usize| {
             let (i, j) = (at / d, at % d);
-            let bound = (gram[i * d + i] * gram[j * d + j]).sqrt();
+            // The product of two variances may leave the numbers, that of their roots does not.
+            let bound = gram[i * d + i].sqrt() * gram[j * d + j].sqrt();
             let (a, b) = (gram[at], gram[j * d + i]);
             !((a - b).abs() <= 1e-10 * bound && a.abs() <= (1.0 + 1e-10) * bound)
         };
@@ -142,7 +143,7 @@ impl Score for LeastSquares {
     }
 
     fn unit(&self, i: usize, j: usize) -> f64 {
-        (self.gram[i * self.d + i] * self.gram[j * self.d + j]).sqrt()
+        self.gram[i * self.d + i].sqrt() * self.gram[j * self.d + j].sqrt()
     }
 
     fn rounding(&self, i: usize, j: usize) -> f64 {
@@ -279,6 +280,17 @@ mod tests {
             assert!(LeastSquares::from_gram(bad, 2).is_err());
         }
         assert!(LeastSquares::from_gram(vec![], 0).is_err());
+    }
+
+    #[test]
+    fn moments_of_any_unit_are_taken() {
+        for unit in [1e-300, 1.0, 1e300] {
+            let score =
+                LeastSquares::from_gram([2.0, 1.0, 1.0, 3.0].map(|s| unit * s).to_vec(), 2).expect("moments");
+            let fit = score.fit(1, &[0], None).expect("solved");
+            assert_close!(fit.weights, [0.5, 0.0], rtol = 1e-12);
+            assert_close!(score.unit(0, 1), unit * 6.0_f64.sqrt(), rtol = 1e-12);
+        }
     }
 
     proptest! {

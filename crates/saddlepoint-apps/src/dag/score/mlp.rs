@@ -70,6 +70,7 @@ impl Mlp {
         if config.hidden == 0 {
             return Err(Error::range("hidden", ">= 1", 0.0, default.hidden as f64));
         }
+        Error::some_steps(config.steps, default.steps)?;
         if !(config.tolerance > 0.0 && config.tolerance.is_finite()) {
             return Err(Error::range("tolerance", "> 0", config.tolerance, default.tolerance));
         }

@@ -54,7 +54,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::single::Memory;
-use super::problem::check_start;
+use super::problem::{begin, check_start};
 use super::vector::{blend, distance, finite};
 use super::{Bilevel, Iterate, Solver, measure};
 use crate::linalg::add_scaled;
@@ -312,8 +312,7 @@ impl<P: Bilevel + ?Sized> Solver<P> for PenaltyBilevel {
     fn init(&self, problem: &P, x: &[f64], y: &[f64]) -> Result<PenaltyState> {
         check_start(problem, x, y)?;
         self.check(problem)?;
-        let (mut x, mut y) = (x.to_vec(), y.to_vec());
-        problem.project(&mut x, &mut y)?;
+        let (x, y) = begin(problem, x, y)?;
         let [rho, gamma, longest, ratio] = self.measure(problem, &x, &y);
         Ok(PenaltyState {
             z: y.clone(),

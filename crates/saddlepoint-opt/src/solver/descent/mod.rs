@@ -32,8 +32,9 @@ impl Point {
         Self { value: f.value(&x), x, grad }
     }
 
+    /// A function may have a value where the point itself has overflown.
     pub(crate) fn is_finite(&self) -> bool {
-        self.value.is_finite() && self.grad.iter().all(|g| g.is_finite())
+        self.value.is_finite() && self.grad.iter().chain(&self.x).all(|element| element.is_finite())
     }
 
     /// `|x − prox(x − g)|∞`.
@@ -43,7 +44,7 @@ impl Point {
         }
         let mut moved: Vec<f64> = self.x.iter().zip(&self.grad).map(|(x, g)| x - g).collect();
         simple.prox(1.0, &mut moved);
-        moved.iter().zip(&self.x).fold(0.0, |most, (m, x)| (m - x).abs().max(most))
+        largest(&moved.iter().zip(&self.x).map(|(m, x)| m - x).collect::<Vec<_>>())
     }
 }
 

@@ -23,11 +23,17 @@ pub(crate) struct Spectral {
 impl Spectral {
     /// One step; `false` if none makes progress, which leaves the point as it was.
     pub(crate) fn step(&mut self, f: &impl Smooth, simple: &Simple, at: &mut Point) -> bool {
-        let length = self.length.unwrap_or_else(|| 1.0 / largest(&at.grad).max(1.0));
-        let mut target = at.x.clone();
-        add_scaled(&mut target, -length, &at.grad);
-        simple.prox(length, &mut target);
-        let direction: Vec<f64> = target.iter().zip(&at.x).map(|(t, x)| t - x).collect();
+        let first = 1.0 / largest(&at.grad).max(1.0);
+        let towards = |length: f64| {
+            let mut target = at.x.clone();
+            add_scaled(&mut target, -length, &at.grad);
+            simple.prox(length, &mut target);
+            let direction: Vec<f64> = target.iter().zip(&at.x).map(|(t, x)| t - x).collect();
+            direction.iter().all(|d| d.is_finite()).then_some((target, direction))
+        };
+        // Where gradients are huge, a length that was right for the last step may overflow.
+        let found = self.length.and_then(towards).or_else(|| towards(first));
+        let Some((target, direction)) = found else { return false };
         let here = simple.value(&at.x);
         if self.values.len() == REMEMBERED {
             self.values.pop_front();

@@ -125,6 +125,8 @@ const LEAST_DELTA: f64 = 1e-6;
 /// Penalties beyond which any direction is accepted.
 const LARGEST_ETA1: f64 = 1e8;
 const LEAST_ETA2: f64 = 1e-8;
+/// So often penalties change in a step before any direction is accepted: enough for a `nu` of 1.01 to reach the limits above.
+const MOST_RAISES: u32 = 1000;
 
 /// What it remembers between two Newton steps.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -348,13 +350,16 @@ impl<P: Curved + ?Sized> Solver<P> for SketchedNewton {
         let (size, rhs) = (norm(&gamma), norm(&b));
         let mut rng = Seed::new(self.seed).stream("sketched-newton", &[s.iteration]);
         let mut linear = Iteration::new(self.system, &gamma, &b);
+        let mut raised = 0;
         let slope = loop {
             // θ = 1 throughout.
             linear.run(self.system, s.delta * rhs / (size * psi), self.sketches, &mut rng);
             let slope = dot(&self.merit_gradient(problem, s, &here), &linear.z);
-            if s.eta1 > LARGEST_ETA1 || s.eta2 < LEAST_ETA2 || slope <= -0.5 * s.eta2 * rhs * rhs {
+            let last = s.eta1 > LARGEST_ETA1 || s.eta2 < LEAST_ETA2 || raised == MOST_RAISES;
+            if last || slope <= -0.5 * s.eta2 * rhs * rhs {
                 break slope;
             }
+            raised += 1;
             s.eta1 *= self.nu.powi(2);
             s.eta2 /= self.nu;
             s.delta = self.accuracy(s, upsilon, psi, s.delta / self.nu.powi(4));
@@ -381,8 +386,10 @@ impl SketchedNewton {
             let (mut x, mut multipliers) = (s.x.clone(), s.multipliers.clone());
             add_scaled(&mut x, alpha, &z[..s.x.len()]);
             add_scaled(&mut multipliers, alpha, &z[s.x.len()..]);
-            // What is not a number is no decrease.
-            if merit(problem, &x, &multipliers, s.eta1, s.eta2) <= before + alpha * self.beta * slope {
+            let there = merit(problem, &x, &multipliers, s.eta1, s.eta2);
+            // What is not finite is no decrease.
+            let finite = there.is_finite() && x.iter().chain(&multipliers).all(|v| v.is_finite());
+            if finite && there <= before + alpha * self.beta * slope {
                 (s.x, s.multipliers, s.step) = (x, multipliers, alpha);
                 s.measure(problem);
                 return if s.residual <= self.stop.tolerance {

@@ -234,3 +234,15 @@ fn what_it_cannot_take_is_refused_and_dependent_constraints_end_as_singular() {
     let out = SketchedNewton::default().solve(&alone, &[1.0]).expect("valid");
     assert_eq!(out.status, Status::Optimal, "{out:?}");
 }
+
+#[test]
+fn a_direction_that_no_penalty_makes_good_is_taken_in_the_end() {
+    let solver = SketchedNewton {
+        nu: 1.0 + 1e-15,
+        sketches: 1,
+        stop: Stop { iterations: 2, ..DIRECT.stop },
+        ..SketchedNewton::default()
+    };
+    let out = solver.solve(&hs6(), &[-1.2, 1.0]).expect("valid");
+    assert!(matches!(out.status, Status::IterationLimit | Status::Stalled), "{out:?}");
+}
