@@ -9,7 +9,7 @@ use super::Reproduction;
 use super::practice::Practice;
 use super::preferences;
 use super::problems::{self, Kinds};
-use super::side_by_side::side_by_side;
+use super::side_by_side::{each_seed, side_by_side};
 use crate::Result;
 use crate::data::generate::Split;
 use crate::method::grpo::{Grpo, GrpoConfig};
@@ -94,12 +94,11 @@ fn findings(setting: &Setting, size: &Size, keep: Keep, observer: Observer) -> R
         let practice = Kinds::draw(&model, PROMPTS * size.steps, Split::Train, seed)?;
         Ok([practice, Kinds::draw(&model, size.problems, Split::Eval, seed)?])
     };
-    let drawn: Vec<_> = (0..setting.seeds as u64).map(draw).collect::<Result<_>>()?;
-    let runs = (setting.seeds, BANDS.len());
-    let seeds = side_by_side(runs, "training with each filter", observer, |seed, band| {
-        let keep = |right: &[usize], last| keep(BANDS[band].1, right, last);
-        train(&model, size, drawn[seed].each_ref(), keep, seed as u64)
-    })?;
+    let drawn = each_seed(setting, draw)?;
+    let seeds =
+        side_by_side(&drawn, &BANDS, "training with each filter", observer, |seed, drawn, (_, band)| {
+            train(&model, size, drawn.each_ref(), |right, last| keep(band, right, last), seed)
+        })?;
     Ok(Findings { claims: claims(&seeds), figures: figures(&seeds[0]) })
 }
 

@@ -9,7 +9,7 @@ use super::Reproduction;
 use super::practice::Practice;
 use super::preferences;
 use super::problems::{self, Kinds, RIGHT};
-use super::side_by_side::side_by_side;
+use super::side_by_side::{each_seed, side_by_side};
 use crate::Result;
 use crate::data::generate::Split;
 use crate::engine::{Policy, Want};
@@ -130,11 +130,14 @@ fn findings(setting: &Setting, size: &Size, make: Make, observer: Observer) -> R
             Kinds::draw(&model, size.problems, Split::Eval, seed)?,
         ])
     };
-    let drawn: Vec<_> = (0..setting.seeds as u64).map(draw).collect::<Result<_>>()?;
-    let runs = (setting.seeds, VARIANTS.len());
-    let seeds = side_by_side(runs, "training with each method", observer, |seed, variant| {
-        train(&model, size, drawn[seed].each_ref(), &*make(VARIANTS[variant].1)?, seed as u64)
-    })?;
+    let drawn = each_seed(setting, draw)?;
+    let seeds = side_by_side(
+        &drawn,
+        &VARIANTS,
+        "training with each method",
+        observer,
+        |seed, drawn, (_, variant)| train(&model, size, drawn.each_ref(), &*make(variant)?, seed),
+    )?;
     Ok(Findings { claims: claims(&seeds), figures: figures(&seeds[0]) })
 }
 

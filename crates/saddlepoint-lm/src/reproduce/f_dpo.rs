@@ -5,7 +5,7 @@ use saddlepoint_opt::divergence::Divergence;
 
 use super::Reproduction;
 use super::preferences::{self, BETA, COURSE, Size, height_at, reach};
-use super::side_by_side::side_by_side;
+use super::side_by_side::{each_seed, side_by_side};
 use super::two_digits::{TwoDigits, accuracy, draws, entropy, expected_reward};
 use crate::Result;
 use crate::engine::Policy;
@@ -67,15 +67,12 @@ struct Look {
 
 fn findings(setting: &Setting, size: &Size, make: Make, observer: Observer) -> Result<Findings> {
     let task = TwoDigits::open(&setting.cache, size.width, size.base_steps, observer)?;
-    let draw = |seed| {
-        let prompts = TwoDigits::prompts(size.prompts, seed);
-        let before = task.distributions(&mut preferences::start(&task, size)?, &prompts)?;
-        Ok((preferences::pairs(&task, size, seed)?, prompts, before))
-    };
-    let drawn: Vec<_> = (0..setting.seeds as u64).map(draw).collect::<Result<_>>()?;
-    let runs = (setting.seeds, KINDS.len());
-    let seeds = side_by_side(runs, "training with each divergence", observer, |seed, kind| {
-        let ((_, kind, alpha), (pairs, prompts, before)) = (KINDS[kind], &drawn[seed]);
+    let drawn = each_seed(setting, |seed| {
+        Ok((preferences::pairs(&task, size, seed)?, preferences::held_out(&task, size, seed)?))
+    })?;
+    let what = "training with each divergence";
+    let seeds = side_by_side(&drawn, &KINDS, what, observer, |_, (pairs, held_out), (_, kind, alpha)| {
+        let (prompts, before) = held_out;
         let mut learner = preferences::learner(preferences::start(&task, size)?)?;
         preferences::train(&mut learner, &*make(kind, alpha)?, pairs, COURSE, |step, policy| {
             look(&task, policy, prompts, before, step)

@@ -7,7 +7,7 @@ use saddlepoint_opt::divergence::Divergence;
 use super::Reproduction;
 use super::learner::Samples;
 use super::preferences::{self, BETA, COURSE, PAIRS, SAMPLES, Size};
-use super::side_by_side::side_by_side;
+use super::side_by_side::{each_seed, side_by_side};
 use super::two_digits::{LONGEST, Shown, TwoDigits, expected_reward, unacceptable};
 use crate::Result;
 use crate::engine::Policy;
@@ -67,18 +67,15 @@ struct Look {
 
 fn findings(setting: &Setting, size: &Size, make: Make, observer: Observer) -> Result<Findings> {
     let task = TwoDigits::open(&setting.cache, size.width, size.base_steps, observer)?;
-    let draw = |seed| {
-        let prompts = TwoDigits::prompts(size.prompts, seed);
-        let before = task.distributions(&mut preferences::start(&task, size)?, &prompts)?;
-        Ok((epochs(&task, size, seed)?, prompts, before))
-    };
-    let drawn: Vec<_> = (0..setting.seeds as u64).map(draw).collect::<Result<_>>()?;
-    let runs = (setting.seeds, LAMBDAS.len());
-    let seeds = side_by_side(runs, "training with each λ", observer, |seed, lambda| {
-        let (pairs, prompts, before) = &drawn[seed];
+    let drawn = each_seed(setting, |seed| {
+        Ok((epochs(&task, size, seed)?, preferences::held_out(&task, size, seed)?))
+    })?;
+    let what = "training with each λ";
+    let seeds = side_by_side(&drawn, &LAMBDAS, what, observer, |seed, (pairs, held_out), (_, lambda)| {
+        let (prompts, before) = held_out;
         let mut learner = preferences::learner(preferences::start(&task, size)?)?;
-        learner.samples = Some(Samples { end: task.end(), longest: LONGEST, seed: Seed::new(seed as u64) });
-        preferences::train(&mut learner, &*make(LAMBDAS[lambda].1)?, pairs, COURSE, |step, policy| {
+        learner.samples = Some(Samples { end: task.end(), longest: LONGEST, seed: Seed::new(seed) });
+        preferences::train(&mut learner, &*make(lambda)?, pairs, COURSE, |step, policy| {
             look(&task, policy, prompts, before, step)
         })
     })?;

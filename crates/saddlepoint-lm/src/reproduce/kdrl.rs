@@ -9,7 +9,7 @@ use super::base::Base;
 use super::practice::Practice;
 use super::preferences;
 use super::problems::Problems;
-use super::side_by_side::side_by_side;
+use super::side_by_side::{each_seed, side_by_side};
 use crate::Result;
 use crate::data::generate::{GenerateConfig, Split, Task};
 use crate::engine::{Policy, Reference, Setup, Storage};
@@ -230,11 +230,9 @@ impl Drawn {
 
 fn findings(setting: &Setting, size: &Size, make: Make, observer: Observer) -> Result<Findings> {
     let pair = Pair::open(setting, size, observer)?;
-    let drawn: Vec<_> =
-        (0..setting.seeds as u64).map(|seed| Drawn::new(&pair, size, seed)).collect::<Result<_>>()?;
-    let runs = (setting.seeds, KINDS.len());
-    let seeds = side_by_side(runs, "training in each way", observer, |seed, kind| {
-        train(&pair, size, &drawn[seed], &*make(KINDS[kind].1, size.steps)?, seed as u64)
+    let drawn = each_seed(setting, |seed| Drawn::new(&pair, size, seed))?;
+    let seeds = side_by_side(&drawn, &KINDS, "training in each way", observer, |seed, drawn, (_, kind)| {
+        train(&pair, size, drawn, &*make(kind, size.steps)?, seed)
     })?;
     let of_teacher = {
         let drawn = &drawn[0];

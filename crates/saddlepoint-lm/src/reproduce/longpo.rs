@@ -6,7 +6,7 @@ use saddlepoint_core::reproduce::{Bound, Claim, Figure, Findings, Observer, Sett
 use super::Reproduction;
 use super::facts::{self, Asked, Exam, Reading};
 use super::preferences::{self, BETA};
-use super::side_by_side::side_by_side;
+use super::side_by_side::{each_seed, side_by_side};
 use crate::Result;
 use crate::engine::Policy;
 use crate::method::dpo::{Dpo, DpoConfig};
@@ -165,10 +165,9 @@ fn findings(setting: &Setting, size: &Size, make: Make, observer: Observer) -> R
         let pairs = task.pairs(DOCUMENTS * size.steps, seed)?;
         Ok((Exams::new(&task, size, seed), pairs.into_iter().map(Example::Long).collect::<Vec<_>>()))
     };
-    let drawn: Vec<_> = (0..setting.seeds as u64).map(draw).collect::<Result<_>>()?;
-    let runs = (setting.seeds, KINDS.len());
-    let runs = side_by_side(runs, "training in each way", observer, |seed, kind| {
-        let (kind, (exams, pairs)) = (KINDS[kind].1, &drawn[seed]);
+    let drawn = each_seed(setting, draw)?;
+    let what = "training in each way";
+    let runs = side_by_side(&drawn, &KINDS, what, observer, |_, (exams, pairs), (_, kind)| {
         train(&task, exams, kind, &*make(kind)?, pairs)
     })?;
     let mut model = task.model(DOCUMENTS)?;

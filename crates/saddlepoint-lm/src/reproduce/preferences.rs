@@ -73,6 +73,19 @@ pub(super) fn pairs(task: &TwoDigits, size: &Size, seed: u64) -> Result<Vec<Exam
     task.pairs(PAIRS * size.steps, Shown::All, seed)
 }
 
+/// Held-out prompts, and the distributions after them before the first step.
+pub(super) type HeldOut = (Vec<[u32; 4]>, Vec<Vec<f64>>);
+
+/// The held-out prompts of a run.
+///
+/// # Errors
+/// As [`TwoDigits::distributions`].
+pub(super) fn held_out(task: &TwoDigits, size: &Size, seed: u64) -> Result<HeldOut> {
+    let prompts = TwoDigits::prompts(size.prompts, seed);
+    let before = task.distributions(&mut start(task, size)?, &prompts)?;
+    Ok((prompts, before))
+}
+
 /// Trains on the pairs once. What `look` sees after so many steps, from before the first to after the last.
 ///
 /// # Errors

@@ -7,7 +7,7 @@ use super::{Kind, Make};
 use crate::Result;
 use crate::engine::Policy;
 use crate::reproduce::preferences::{self, COURSE, Size, height_at, reach};
-use crate::reproduce::side_by_side::side_by_side;
+use crate::reproduce::side_by_side::{each_seed, side_by_side};
 use crate::reproduce::two_digits::{TwoDigits, accuracy, entropy, expected_reward, over_pairs};
 
 const KINDS: [(&str, Kind); 6] = [
@@ -47,15 +47,12 @@ struct Look {
 
 pub(super) fn findings(setting: &Setting, size: &Size, make: Make, observer: Observer) -> Result<Findings> {
     let task = TwoDigits::open(&setting.cache, size.width, size.base_steps, observer)?;
-    let draw = |seed| {
-        let prompts = TwoDigits::prompts(size.prompts, seed);
-        let before = task.distributions(&mut preferences::start(&task, size)?, &prompts)?;
-        Ok((preferences::pairs(&task, size, seed)?, prompts, before))
-    };
-    let drawn: Vec<_> = (0..setting.seeds as u64).map(draw).collect::<Result<_>>()?;
-    let runs = (setting.seeds, KINDS.len());
-    let seeds = side_by_side(runs, "training with each loss", observer, |seed, kind| {
-        let (kind, (pairs, prompts, before)) = (KINDS[kind].1, &drawn[seed]);
+    let drawn = each_seed(setting, |seed| {
+        Ok((preferences::pairs(&task, size, seed)?, preferences::held_out(&task, size, seed)?))
+    })?;
+    let what = "training with each loss";
+    let seeds = side_by_side(&drawn, &KINDS, what, observer, |_, (pairs, held_out), (_, kind)| {
+        let (prompts, before) = held_out;
         let mut learner = preferences::learner(preferences::start(&task, size)?)?;
         preferences::train(&mut learner, &*make(kind)?, pairs, COURSE, |step, policy| {
             look(&task, policy, kind, prompts, before, step)

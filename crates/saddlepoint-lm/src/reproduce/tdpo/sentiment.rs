@@ -9,7 +9,7 @@ use crate::Result;
 use crate::engine::{Divergence, Policy, Want};
 use crate::reproduce::preferences::{self, Course, PAIRS, height_at, reach};
 use crate::reproduce::reviews::{self, Reviews};
-use crate::reproduce::side_by_side::side_by_side;
+use crate::reproduce::side_by_side::{each_seed, side_by_side};
 use crate::trainer::{Example, batch};
 
 /// How large the experiment is.
@@ -69,15 +69,20 @@ pub(super) fn findings(
 ) -> Result<Findings> {
     let task = Reviews::open(data, &setting.cache, &size.reviews, observer)?;
     let draw = |seed| Ok([task.pairs(PAIRS * size.steps, false, seed)?, task.pairs(size.pairs, true, seed)?]);
-    let drawn: Vec<_> = (0..setting.seeds as u64).map(draw).collect::<Result<_>>()?;
-    let runs = (setting.seeds, KINDS.len());
-    let seeds = side_by_side(runs, "training on reviews with each loss", observer, |seed, kind| {
-        let [pairs, held_out] = &drawn[seed];
-        let mut learner = preferences::learner(task.policy(PAIRS)?)?;
-        preferences::train(&mut learner, &*make(KINDS[kind].1)?, pairs, COURSE, |_, policy| {
-            look(&task, policy, held_out, seed as u64)
-        })
-    })?;
+    let drawn = each_seed(setting, draw)?;
+    let seeds = side_by_side(
+        &drawn,
+        &KINDS,
+        "training on reviews with each loss",
+        observer,
+        |seed, drawn, (_, kind)| {
+            let [pairs, held_out] = drawn;
+            let mut learner = preferences::learner(task.policy(PAIRS)?)?;
+            preferences::train(&mut learner, &*make(kind)?, pairs, COURSE, |_, policy| {
+                look(&task, policy, held_out, seed)
+            })
+        },
+    )?;
     Ok(Findings { claims: claims(&task, &seeds), figures: figures(&seeds[0]) })
 }
 
