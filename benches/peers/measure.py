@@ -3,6 +3,8 @@
 import json
 import os
 import statistics
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -26,6 +28,15 @@ SMOLLM2 = {
     "eos_token_id": 2,
     "pad_token_id": 2,
 }
+
+
+def last_line(argv: list[str]) -> dict:
+    """What a program says last on standard output, as JSON."""
+    done = subprocess.run(argv, capture_output=True, text=True)
+    # Code 1 of saddle: the tolerance was not reached, as with a limit of iterations.
+    if done.returncode not in (0, 1) or not done.stdout.strip():
+        sys.exit(f"{' '.join(argv)} failed:\n{done.stderr[-3000:]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 def smollm2(attention: str = "sdpa", dtype=None):

@@ -15,10 +15,11 @@ import argparse
 import json
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from measure import last_line
 
 HERE = Path(__file__).parent
 GOAL = 10.0
@@ -26,15 +27,6 @@ GOAL = 10.0
 SETTINGS = {"penalty-bilevel": ["sigma=1", "floor=1"], "f2sa": ["alpha=0.02", "gamma=0.02"]}
 START = -5.0
 ITERATIONS = [5 * 2**i for i in range(14)]
-
-
-def run(argv: list[str]) -> dict:
-    """The last line of standard output as JSON."""
-    done = subprocess.run(argv, capture_output=True, text=True)
-    # Code 1 of saddle: the tolerance was not reached, as with a limit of iterations.
-    if done.returncode not in (0, 1) or not done.stdout.strip():
-        sys.exit(f"{' '.join(argv)} failed:\n{done.stderr[-3000:]}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 def prepared(path: Path, seed: int, flip: float, folder: Path) -> tuple[Path, int, int]:
@@ -59,7 +51,7 @@ def one(args: argparse.Namespace, seed: int, folder: Path) -> dict:
     data, train, held_out = prepared(args.data, seed, args.flip, folder)
     common = ["--data", str(data), "--train", str(train), "--held-out", str(held_out), "--threads", str(args.threads)]
     common += [f"--start={START}"]
-    peer = run([sys.executable, str(HERE / "f2sa.py"), "--code", str(args.code), *common, *args.peer.split()])
+    peer = last_line([sys.executable, str(HERE / "f2sa.py"), "--code", str(args.code), *common, *args.peer.split()])
     targets = {name: peer[name][-1] for name in ("accuracy", "loss")}
     reached = {"accuracy": lambda got: got >= targets["accuracy"], "loss": lambda got: got <= targets["loss"]}
     row = {"seed": seed, "start": peer["accuracy"][0], "peer_test": peer["test_accuracy"]}
@@ -71,7 +63,7 @@ def one(args: argparse.Namespace, seed: int, folder: Path) -> dict:
         command += ["--set", setting]
     missing = set(targets)
     for iterations in ITERATIONS:
-        ours = run([*command, "--iterations", str(iterations)])
+        ours = last_line([*command, "--iterations", str(iterations)])
         for name in sorted(missing):
             if reached[name](ours["model"]["held_out"][name]):
                 row |= {f"{name}_ours_s": ours["seconds"], f"{name}_iterations": iterations, f"{name}_test": ours["model"]["test"]["accuracy"]}

@@ -80,6 +80,11 @@ impl Error {
         if got >= 0.0 && got.is_finite() { Ok(()) } else { Err(Self::range(key, ">= 0", got, default)) }
     }
 
+    /// Refuses a setting that is not above 0 or not finite.
+    pub(crate) fn positive(key: &'static str, got: f64, default: f64) -> Result<()> {
+        if got > 0.0 && got.is_finite() { Ok(()) } else { Err(Self::range(key, "> 0", got, default)) }
+    }
+
     /// Refuses a minimisation without steps.
     pub(crate) fn some_steps(got: u64, default: u64) -> Result<()> {
         if got > 0 { Ok(()) } else { Err(Self::range("steps", ">= 1", 0.0, default as f64)) }

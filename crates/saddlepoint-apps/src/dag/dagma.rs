@@ -48,9 +48,7 @@ impl Dagma {
         let default = Self::default();
         Error::not_negative("threshold", self.threshold, default.threshold)?;
         Error::not_negative("lambda", self.lambda, default.lambda)?;
-        if !(self.mu > 0.0 && self.mu.is_finite()) {
-            return Err(Error::range("mu", "> 0", self.mu, default.mu));
-        }
+        Error::positive("mu", self.mu, default.mu)?;
         Error::some_steps(self.steps, default.steps)?;
         if self.s.is_empty() || self.s.iter().any(|s| !(*s > 0.0 && s.is_finite())) {
             let problem = format!("must be one number > 0 a stage, got {:?}", self.s);

@@ -49,9 +49,7 @@ impl Notears {
         Error::not_negative("threshold", self.threshold, default.threshold)?;
         Error::not_negative("lambda", self.lambda, default.lambda)?;
         Error::some_steps(self.steps, default.steps)?;
-        if !(self.h > 0.0 && self.h.is_finite()) {
-            return Err(Error::range("h", "> 0", self.h, default.h));
-        }
+        Error::positive("h", self.h, default.h)?;
         if !(self.rho > 1.0 && self.rho.is_finite()) {
             return Err(Error::range("rho", "> 1", self.rho, default.rho));
         }

@@ -1,7 +1,6 @@
 //! Every bilevel solver on random problems with whatever a caller may get wrong, as `any_input` does it for those of one level.
 
 use std::cell::Cell;
-use std::fmt::Debug;
 
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -14,7 +13,10 @@ use saddlepoint_opt::problem::Simple;
 use saddlepoint_opt::solver::Stop;
 use saddlepoint_opt::{Error, Result};
 
-use super::any_input::{Gives, gives, outside, require, scale, setting, simple, start, stop, stops, unfit};
+use super::any_input::{
+    Gives, gives, not_negative, outside, positive, require, scale, setting, simple, start, stop, stops, told,
+    unfit,
+};
 
 const MOST: usize = 2;
 /// Calls of oracles that no run with the limits below needs, its diagnosis included.
@@ -318,26 +320,9 @@ fn untrue(case: &Case, out: &Outcome, stop: Stop) -> Option<&'static str> {
         ))
 }
 
-fn told(
-    name: &str,
-    solver: &impl Debug,
-    case: &Case,
-    found: std::result::Result<(), String>,
-) -> std::result::Result<(), TestCaseError> {
-    found.map_err(|why| TestCaseError::fail(format!("{name}, {why}\n{solver:?}\n{case:?}")))
-}
-
 /// A setting that is measured where it is not given.
 fn given() -> impl Strategy<Value = Option<f64>> {
     prop_oneof![4 => Just(None), 1 => setting(0.05).prop_map(Some)]
-}
-
-fn positive(value: f64) -> bool {
-    value > 0.0 && value.is_finite()
-}
-
-fn not_negative(value: f64) -> bool {
-    value >= 0.0 && value.is_finite()
 }
 
 fn seed() -> impl Strategy<Value = Option<u64>> {

@@ -383,9 +383,16 @@ impl Case {
     }
 }
 
+pub(crate) fn positive(value: f64) -> bool {
+    value > 0.0 && value.is_finite()
+}
+
+pub(crate) fn not_negative(value: f64) -> bool {
+    value >= 0.0 && value.is_finite()
+}
+
 /// What is wrong with a simple part of `n` variables.
 pub(crate) fn unfit(simple: &Simple, n: usize, wrong: &mut Vec<&'static str>) {
-    let positive = |value: f64| value > 0.0 && value.is_finite();
     match simple {
         Simple::Bounds(bounds) => {
             if bounds.lower.len() != n {
@@ -431,7 +438,7 @@ pub(crate) fn stop() -> impl Strategy<Value = Stop> {
 }
 
 pub(crate) fn stops(stop: Stop, wrong: &mut Vec<&'static str>) {
-    require(wrong, stop.tolerance > 0.0 && stop.tolerance.is_finite(), "tolerance: ");
+    require(wrong, positive(stop.tolerance), "tolerance: ");
 }
 
 fn penalty() -> impl Strategy<Value = Penalty> {
@@ -571,10 +578,11 @@ fn untrue(case: &Case, problem: &Problem, out: &Outcome, stop: Stop) -> Option<&
         })
 }
 
-fn told(
+/// A complaint as a failure of the property.
+pub(crate) fn told(
     name: &str,
     solver: &impl Debug,
-    case: &Case,
+    case: &impl Debug,
     found: Result<(), String>,
 ) -> Result<(), TestCaseError> {
     found.map_err(|why| TestCaseError::fail(format!("{name}, {why}\n{solver:?}\n{case:?}")))
@@ -592,7 +600,7 @@ proptest! {
     fn dual_ascent_ends_with_the_truth(case in case(), solver in ascent()) {
         let mut wrong = Vec::new();
         for (key, gain) in [("kp: ", solver.rule.kp), ("ki: ", solver.rule.ki), ("kd: ", solver.rule.kd)] {
-            require(&mut wrong, gain >= 0.0 && gain.is_finite(), key);
+            require(&mut wrong, not_negative(gain), key);
         }
         require(&mut wrong, (0.0..1.0).contains(&solver.rule.nu), "nu: ");
         require(&mut wrong, solver.inner > 0, "inner: ");
@@ -613,7 +621,7 @@ proptest! {
     fn the_interior_point_ends_with_the_truth(case in case(), solver in interior()) {
         let mut wrong = Vec::new();
         let inside = |x: f64, low: f64, high: f64| x > low && x < high;
-        require(&mut wrong, solver.mu > 0.0 && solver.mu.is_finite(), "mu: ");
+        require(&mut wrong, positive(solver.mu), "mu: ");
         require(&mut wrong, inside(solver.kappa_mu, 0.0, 1.0), "kappa_mu: ");
         require(&mut wrong, inside(solver.theta_mu, 1.0, 2.0), "theta_mu: ");
         require(&mut wrong, inside(solver.tau, 0.0, 1.0), "tau: ");
@@ -625,7 +633,6 @@ proptest! {
     #[test]
     fn sketched_newton_ends_with_the_truth(case in case(), solver in sketched()) {
         let mut wrong = Vec::new();
-        let positive = |x: f64| x > 0.0 && x.is_finite();
         require(&mut wrong, solver.beta > 0.0 && solver.beta < 0.5, "beta: ");
         require(&mut wrong, solver.nu > 1.0 && solver.nu.is_finite(), "nu: ");
         require(&mut wrong, solver.delta > 0.0 && solver.delta < 1.0, "delta: ");
@@ -648,7 +655,7 @@ proptest! {
 fn penalties(penalty: Penalty) -> Vec<&'static str> {
     let Penalty { rho, growth, share, rho_max } = penalty;
     let mut wrong = Vec::new();
-    require(&mut wrong, rho > 0.0 && rho.is_finite(), "rho: ");
+    require(&mut wrong, positive(rho), "rho: ");
     require(&mut wrong, growth >= 1.0 && growth.is_finite(), "growth: ");
     require(&mut wrong, (0.0..=1.0).contains(&share), "share: ");
     require(&mut wrong, rho_max >= rho && rho_max.is_finite(), "rho_max: ");

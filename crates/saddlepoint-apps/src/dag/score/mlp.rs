@@ -71,9 +71,7 @@ impl Mlp {
             return Err(Error::range("hidden", ">= 1", 0.0, default.hidden as f64));
         }
         Error::some_steps(config.steps, default.steps)?;
-        if !(config.tolerance > 0.0 && config.tolerance.is_finite()) {
-            return Err(Error::range("tolerance", "> 0", config.tolerance, default.tolerance));
-        }
+        Error::positive("tolerance", config.tolerance, default.tolerance)?;
         // The second moments must be finite.
         data.gram()?;
         let n = data.rows() as f64;

@@ -23,7 +23,6 @@ pub(crate) struct Spectral {
 impl Spectral {
     /// One step; `false` if none makes progress, which leaves the point as it was.
     pub(crate) fn step(&mut self, f: &impl Smooth, simple: &Simple, at: &mut Point) -> bool {
-        let first = 1.0 / largest(&at.grad).max(1.0);
         let towards = |length: f64| {
             let mut target = at.x.clone();
             add_scaled(&mut target, -length, &at.grad);
@@ -32,7 +31,7 @@ impl Spectral {
             direction.iter().all(|d| d.is_finite()).then_some((target, direction))
         };
         // Where gradients are huge, a length that was right for the last step may overflow.
-        let found = self.length.and_then(towards).or_else(|| towards(first));
+        let found = self.length.and_then(towards).or_else(|| towards(1.0 / largest(&at.grad).max(1.0)));
         let Some((target, direction)) = found else { return false };
         let here = simple.value(&at.x);
         if self.values.len() == REMEMBERED {
