@@ -128,18 +128,32 @@ fn shared(range: &Range<usize>, side: usize, workers: usize, body: impl Fn(Range
     if workers == 1 {
         return body(range.clone());
     }
-    let least = range.len() / (4 * workers);
-    let end = |start: usize| {
-        let len = least.max((range.end - start) / (2 * workers));
-        range.end.min(start + len.next_multiple_of(side).max(side))
-    };
-    let next = AtomicUsize::new(range.start);
-    let take = || next.fetch_update(Relaxed, Relaxed, |start| (start < range.end).then(|| end(start)));
+    let (ends, next) = (ends(range, side, workers), AtomicUsize::new(0));
     (0..workers).into_par_iter().with_max_len(1).for_each(|_| {
-        while let Ok(start) = take() {
-            body(start..end(start));
+        loop {
+            let part = next.fetch_add(1, Relaxed);
+            let Some(&end) = ends.get(part) else { break };
+            body(part.checked_sub(1).map_or(range.start, |before| ends[before])..end);
         }
     });
+}
+
+/// Where the parts of [`shared`] end. There is one for each thread of the same size before the next smaller ones, so that threads of one
+/// speed end together too: of twelve panels two threads take 3, 3, 2, 2, 1 and 1.
+fn ends(range: &Range<usize>, side: usize, workers: usize) -> Vec<usize> {
+    let least = range.len() / (4 * workers) / side * side;
+    let (mut ends, mut end) = (Vec::with_capacity(6 * workers), range.start);
+    while end < range.end {
+        let rest = range.end - end;
+        let len = least.max(rest / (2 * workers)).min(rest.div_ceil(workers)).next_multiple_of(side);
+        for _ in 0..workers {
+            if end < range.end {
+                end = range.end.min(end + len);
+                ends.push(end);
+            }
+        }
+    }
+    ends
 }
 
 impl<'a> Product<'a> {
@@ -421,6 +435,24 @@ mod tests {
                 parts.windows(2).all(|pair| pair[0].len() >= pair[1].len() && pair[0].len() % side == 0),
                 "{parts:?}"
             );
+        }
+    }
+
+    #[test]
+    fn threads_of_one_speed_get_equally_much() {
+        for workers in 2..9 {
+            for panels in [12, 13, 20, 32, 64, 1024] {
+                let ends = ends(&(0..panels * COLUMNS), COLUMNS, workers);
+                let mut busy = vec![0; workers];
+                let mut start = 0;
+                for end in ends {
+                    *busy.iter_mut().min().expect("threads") += end - start;
+                    start = end;
+                }
+                // None is a panel longer than all are in the mean.
+                let most = busy.iter().max().expect("threads") / COLUMNS;
+                assert!(workers * (most - 1) < panels, "{workers} threads, {panels} panels: {busy:?}");
+            }
         }
     }
 
