@@ -107,7 +107,7 @@ pub(crate) fn matmul(c: MatMut<'_>, a: Mat<'_>, b: Mat<'_>, scale: f32, accumula
     let onto = accumulate.then_some(data.cast_const());
     let target = Target { data, onto, row_stride: c.row_stride };
     let (rows, columns) = (0..c.rows, 0..c.columns);
-    divided(&Product { c: target, a, b, more: None, rows, columns, scale }, threads);
+    divided(&Product { c: target, a, b, more: None, rows, columns, scale, then: None }, threads);
 }
 
 /// `c = onto + a b + a' b'`, with zeros for what is not given, in one pass over `c`. `onto` lies as `c`; the rows of `a'` are
@@ -128,7 +128,7 @@ pub(crate) fn matmul_onto(
     let onto = onto.map(<[f32]>::as_ptr);
     let target = Target { data: c.data.as_mut_ptr(), onto, row_stride: c.row_stride };
     let (rows, columns) = (0..c.rows, 0..c.columns);
-    divided(&Product { c: target, a, b, more, rows, columns, scale: 1.0 }, Threads::All);
+    divided(&Product { c: target, a, b, more, rows, columns, scale: 1.0, then: None }, Threads::All);
 }
 
 /// A whole product, done by all threads if it is worth them.

@@ -7,6 +7,7 @@
 //!       for each tile of rows                              its part of a stays in the first-level cache
 //!         for each panel                                   one tile; the first group packs it, and asks for the next
 //! ```
+//! The last group asks for the first panel of what this thread packs next.
 //! The second product belongs to the last piece of the depth: its rows of `b'` are packed behind those of `b`.
 //!
 //! How the work is cut into threads, blocks and tiles has no part in the sums: each element is summed over
@@ -109,6 +110,8 @@ pub(super) struct Product<'a> {
     pub(super) rows: Range<usize>,
     pub(super) columns: Range<usize>,
     pub(super) scale: f32,
+    /// First column of the part that this thread probably computes after this one.
+    pub(super) then: Option<usize>,
 }
 
 /// Memory for packed operands.
@@ -123,17 +126,23 @@ thread_local! {
 }
 
 /// Hands parts of `range`, in multiples of `side`, to so many threads: large ones first and ever smaller ones after them, so that
-/// threads of different speeds end together.
-fn shared(range: &Range<usize>, side: usize, workers: usize, body: impl Fn(Range<usize>) + Sync) {
+/// threads of different speeds end together. `body` is also told where the part begins that its thread takes next, if all are as fast.
+fn shared(
+    range: &Range<usize>,
+    side: usize,
+    workers: usize,
+    body: impl Fn(Range<usize>, Option<usize>) + Sync,
+) {
     if workers == 1 {
-        return body(range.clone());
+        return body(range.clone(), None);
     }
     let (ends, next) = (ends(range, side, workers), AtomicUsize::new(0));
     (0..workers).into_par_iter().with_max_len(1).for_each(|_| {
         loop {
             let part = next.fetch_add(1, Relaxed);
             let Some(&end) = ends.get(part) else { break };
-            body(part.checked_sub(1).map_or(range.start, |before| ends[before])..end);
+            let start = part.checked_sub(1).map_or(range.start, |before| ends[before]);
+            body(start..end, ends.get(part + workers - 1).copied().filter(|&next| next < range.end));
         }
     });
 }
@@ -178,15 +187,17 @@ impl<'a> Product<'a> {
     }
 
     fn run_on_vectors(&self, workers: usize) {
-        let part = |rows: Range<usize>, columns: Range<usize>| {
-            let product = Self { rows, columns, ..self.clone() };
+        let part = |rows: Range<usize>, columns: Range<usize>, then: Option<usize>| {
+            let product = Self { rows, columns, then, ..self.clone() };
             PACKED.with_borrow_mut(|packed| pulp::Arch::new().dispatch(Run { product, packed }));
         };
         let (rows, columns) = (&self.rows, &self.columns);
         if self.by_rows() {
-            shared(rows, LARGEST.0, workers, |rows| part(rows, columns.clone()));
+            shared(rows, LARGEST.0, workers, |rows, next| {
+                part(rows, columns.clone(), next.map(|_| columns.start));
+            });
         } else {
-            shared(columns, COLUMNS, workers, |columns| part(rows.clone(), columns));
+            shared(columns, COLUMNS, workers, |columns, next| part(rows.clone(), columns, next));
         }
     }
 
@@ -230,6 +241,8 @@ struct Block<'a> {
     rows: Range<usize>,
     columns: Range<usize>,
     piece: Piece<'a>,
+    /// Where in `b` what is packed next begins: step of the depth and column.
+    then: Option<(usize, usize)>,
 }
 
 impl WithSimd for Run<'_, '_> {
@@ -244,11 +257,15 @@ impl WithSimd for Run<'_, '_> {
         let packed_rows = deepest(b.rows) + more.map_or(0, |(_, b)| b.rows);
         let blocks = panels.div_ceil((BLOCK / (packed_rows * width)).max(1));
         let across = panels.div_ceil(blocks) * width;
-        for piece in product.pieces() {
-            for j in columns.clone().step_by(across) {
-                let (rows, columns) = (rows.clone(), j..columns.end.min(j + across));
-                product.block(simd, &Block { width, rows, columns, piece: piece.clone() }, packed);
-            }
+        let mut blocks = product
+            .pieces()
+            .flat_map(|piece| columns.clone().step_by(across).map(move |j| (piece.clone(), j)))
+            .peekable();
+        while let Some((piece, j)) = blocks.next() {
+            let (rows, columns) = (rows.clone(), j..columns.end.min(j + across));
+            let next = blocks.peek().map(|(piece, j)| (piece.k.start, *j));
+            let then = next.or(product.then.map(|j| (0, j)));
+            product.block(simd, &Block { width, rows, columns, piece, then }, packed);
         }
     }
 }
@@ -283,7 +300,7 @@ impl Product<'_> {
             let tiles = group.len().div_ceil(tall);
             // The first group of rows meets the panels one by one, as they are packed; for the others a tile of rows
             // stays in the cache and the panels pass.
-            let first = g == block.rows.start;
+            let (first, last) = (g == block.rows.start, group.end == block.rows.end);
             for step in 0..tiles * panels {
                 let (tile, panel) =
                     if first { (step % tiles, step / tiles) } else { (step / panels, step % panels) };
@@ -320,10 +337,14 @@ impl Product<'_> {
                     column: 1,
                 });
                 let terms = [(left, deep), (second, extra)];
-                let ahead = if first && p >= there && j + columns < self.columns.end {
-                    ahead(*b, block.piece.k.start, j + columns, tile)
-                } else {
-                    Ahead { data: place.data.cast(), row: 0, whole: 0, column: 0 }
+                let next = match (panel + 1 < panels, first, last) {
+                    (true, true, _) => Some((block.piece.k.start, j + columns)),
+                    (false, _, true) => block.then,
+                    _ => None,
+                };
+                let ahead = match next {
+                    Some((k, j)) if p >= there => ahead(*b, k, j, tile),
+                    _ => Ahead { data: place.data.cast(), row: 0, whole: 0, column: 0 },
                 };
                 let rows = tall.min(group.end - i);
                 self.place(simd, rows, columns, terms, place, (i, j), block.piece.c, ahead);
@@ -424,7 +445,7 @@ mod tests {
             [(0..576, 48, 2), (5..3077, 32, 3), (0..7, 8, 2), (0..100, 8, 16), (3..3, 8, 2)]
         {
             let parts = Mutex::new(Vec::new());
-            shared(&range, side, workers, |part| parts.lock().expect("no panic").push(part));
+            shared(&range, side, workers, |part, _| parts.lock().expect("no panic").push(part));
             let mut parts = parts.into_inner().expect("no panic");
             parts.sort_by_key(|part| part.start);
             assert_eq!(
@@ -462,7 +483,7 @@ mod tests {
         let (rows, columns) = (0..a.rows, 0..b.columns);
         let data = c.as_mut_ptr();
         let target = Target { data, onto: Some(data.cast_const()), row_stride: b.columns };
-        let product = Product { c: target, a, b, more: None, rows, columns, scale: 0.5 };
+        let product = Product { c: target, a, b, more: None, rows, columns, scale: 0.5, then: None };
         run(Run { product, packed: &mut Packed::default() });
         c
     }

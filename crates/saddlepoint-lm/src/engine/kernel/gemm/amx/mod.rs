@@ -107,7 +107,7 @@ impl<'p, 'a> OnTiles<'p, 'a> {
             } else {
                 left.par_chunks_exact_mut(self.tall).enumerate().for_each(pack);
             }
-            shared(columns, SIDE, workers, |columns| {
+            shared(columns, SIDE, workers, |columns, _| {
                 PACKED.with_borrow_mut(|packed| self.columns(&rows, &columns, left, &mut packed.right));
             });
         }
@@ -209,7 +209,7 @@ mod tests {
         let mut c = vec![0.0; m * b.columns];
         let target = Target { data: c.as_mut_ptr(), onto: None, row_stride: b.columns };
         let (rows, columns) = (0..m, 0..b.columns);
-        Product { c: target, a, b, more: None, rows, columns, scale: 1.0 }.run(unit, 1);
+        Product { c: target, a, b, more: None, rows, columns, scale: 1.0, then: None }.run(unit, 1);
         c
     }
 
