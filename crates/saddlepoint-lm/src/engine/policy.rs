@@ -502,7 +502,9 @@ impl Policy {
 
         let (n, accumulate) = (forest.rows.len(), gradients.accumulate);
         rows.dhidden.resize(n * d, 0.0);
-        let side = want.reference().then_some(Side { hidden: &rows.reference, weights: other });
+        // The policy's gradients need the reference's logits for a divergence alone: its log-probabilities are constants.
+        let apart = want.divergence.is_some() && !cotangent.divergence.is_empty();
+        let side = apart.then_some(Side { hidden: &rows.reference, weights: other });
         if shape.readout.vocabulary() {
             let (dweights, kept) = head_memory(&mut gradients, weights.places.head.clone(), waiting, logits);
             head_of(decoder, want, &rows.hidden, side, &forest.listed).backward(
