@@ -38,7 +38,8 @@ const DEPTH: usize = 768;
 const BLOCK: usize = 200_000;
 /// Rows of the left operand that are packed together.
 const GROUP: usize = 48;
-/// Up to this many rows the right operand is read where it lies, if its rows are contiguous.
+/// Up to this many rows the right operand is read where it lies, if its rows are contiguous; and for any number of rows if they begin
+/// with a cache line.
 const FEW: usize = 64;
 /// Depth up to which a product is bound by writing its result: threads get rows, and with them whole pages.
 const SHALLOW: usize = 64;
@@ -282,7 +283,9 @@ impl Product<'_> {
         let tall = tile::shape::<S>().0;
         let (width, deep) = (block.width, block.piece.k.len());
         let n = block.columns.len();
-        let b_there = b.in_order().filter(|_| block.rows.len() <= FEW && block.piece.more.is_none());
+        let lines =
+            |b: &[f32], row: usize| b.as_ptr().align_offset(LINE * size_of::<f32>()) == 0 && row % LINE == 0;
+        let b_there = b.in_order().filter(|data| block.rows.len() <= FEW || lines(data, b.row_stride));
         // Panels are read where they lie only if they have all their columns.
         let there = if b_there.is_some() { n / width * width } else { 0 };
         let more = block.piece.more.map(|(a, b)| (a, a.in_order().expect("rows in order"), b));
@@ -308,10 +311,12 @@ impl Product<'_> {
                 let j = block.columns.start + p;
                 let columns = width.min(n - p);
                 let vectors = columns.next_multiple_of(S::F32_LANES);
-                if first && tile == 0 && p >= there {
-                    let right = &mut right[p * packed_rows..][..vectors * packed_rows];
-                    let (right, beyond) = right.split_at_mut(vectors * deep);
-                    pack_panel(*b, block.piece.k.clone(), j..j + columns, vectors, right);
+                let packed = &mut right[p * packed_rows..][..vectors * packed_rows];
+                let (right, beyond) = packed.split_at_mut(vectors * deep);
+                if first && tile == 0 {
+                    if p >= there {
+                        pack_panel(*b, block.piece.k.clone(), j..j + columns, vectors, right);
+                    }
                     if let Some((.., b)) = more {
                         pack_panel(b, 0..extra, j..j + columns, vectors, beyond);
                     }
@@ -329,25 +334,31 @@ impl Product<'_> {
                         data: b_there.as_ptr().wrapping_add(block.piece.k.start * b.row_stride + j),
                         row: b.row_stride,
                     },
-                    _ => Right { data: right[p * packed_rows..].as_ptr(), row: vectors },
+                    _ => Right { data: right.as_ptr(), row: vectors },
                 };
                 let second = more.map_or(Left { data: left.data, row: 0, column: 0 }, |(a, data, _)| Left {
                     data: data.as_ptr().wrapping_add(i * a.row_stride),
                     row: a.row_stride,
                     column: 1,
                 });
-                let terms = [(left, deep), (second, extra)];
+                let beyond = Right { data: beyond.as_ptr(), row: vectors };
+                let terms = [(left, place, deep), (second, beyond, extra)];
                 let next = match (panel + 1 < panels, first, last) {
                     (true, true, _) => Some((block.piece.k.start, j + columns)),
                     (false, _, true) => block.then,
                     _ => None,
                 };
                 let ahead = match next {
-                    Some((k, j)) if p >= there => ahead(*b, k, j, tile),
-                    _ => Ahead { data: place.data.cast(), row: 0, whole: 0, column: 0 },
+                    Some((k, j)) => ahead(*b, k, j, tile),
+                    None if a_there.is_some() && panel + 1 == panels && i + tall < block.rows.end => {
+                        let size = size_of::<f32>();
+                        let data = left.data.wrapping_add(tall * a.row_stride).cast::<u8>();
+                        Ahead { data, row: a.row_stride * size, whole: !(LINE - 1), column: size }
+                    }
+                    None => Ahead { data: place.data.cast(), row: 0, whole: 0, column: 0 },
                 };
                 let rows = tall.min(group.end - i);
-                self.place(simd, rows, columns, terms, place, (i, j), block.piece.c, ahead);
+                self.place(simd, rows, columns, terms, (i, j), block.piece.c, ahead);
             }
         }
     }
@@ -361,7 +372,6 @@ impl Product<'_> {
         rows: usize,
         columns: usize,
         terms: [Term; 2],
-        right: Right,
         (i, j): (usize, usize),
         c: Target,
         ahead: Ahead,
@@ -374,7 +384,7 @@ impl Product<'_> {
         if columns == vectors * S::F32_LANES {
             // SAFETY: `Mat` and `MatMut` bound every index of their views, packed operands are as large as the block,
             // and nothing else accesses this part of `c`.
-            unsafe { tile::tiles(simd, rows, vectors, terms, right, out, ahead) };
+            unsafe { tile::tiles(simd, rows, vectors, terms, out, ahead) };
             return;
         }
         // The last vector goes beyond the columns: by way of a tile that has room for it.
@@ -389,7 +399,7 @@ impl Product<'_> {
         let beside_onto = onto.map(|_| spare.as_ptr());
         let beside = Out { data: spare.as_mut_ptr(), onto: beside_onto, row, ..out };
         // SAFETY: as above; `spare` has room for the largest tile.
-        unsafe { tile::tiles(simd, rows, vectors, terms, right, beside, ahead) };
+        unsafe { tile::tiles(simd, rows, vectors, terms, beside, ahead) };
         for (i, spare) in spare.chunks_exact(row).take(rows).enumerate() {
             // SAFETY: as above.
             let there = unsafe { std::slice::from_raw_parts_mut(data.wrapping_add(i * out.row), columns) };

@@ -54,11 +54,10 @@ impl Ahead {
     }
 }
 
-/// A left operand and how many of its columns there are.
-pub(super) type Term = (Left, usize);
+/// Two operands and how many columns of the left one there are.
+pub(super) type Term = (Left, Right, usize);
 
-/// `rows` rows of at most as many whole vectors as [`shape`] says: `out = onto + scale sum_t left_t right_t`. The rows of
-/// `right` that belong to the second term follow those of the first.
+/// `rows` rows of at most as many whole vectors as [`shape`] says: `out = onto + scale sum_t left_t right_t`.
 ///
 /// Every element is one chain of multiply-adds over ascending `k`, whatever tile it lies in.
 ///
@@ -72,7 +71,6 @@ pub(super) unsafe fn tiles<S: Simd>(
     rows: usize,
     vectors: usize,
     mut terms: [Term; 2],
-    right: Right,
     mut out: Out,
     ahead: Ahead,
 ) {
@@ -81,23 +79,23 @@ pub(super) unsafe fn tiles<S: Simd>(
         // SAFETY: the caller's promise, for a part of the rows.
         let done = unsafe {
             match (rest, vectors) {
-                (8.., 3) => tile::<S, 8, 3>(simd, terms, right, out, ahead),
-                (4.., 3) => tile::<S, 4, 3>(simd, terms, right, out, ahead),
-                (2.., 3) => tile::<S, 2, 3>(simd, terms, right, out, ahead),
-                (_, 3) => tile::<S, 1, 3>(simd, terms, right, out, ahead),
-                (8.., 2) => tile::<S, 8, 2>(simd, terms, right, out, ahead),
-                (6.., 2) => tile::<S, 6, 2>(simd, terms, right, out, ahead),
-                (4.., 2) => tile::<S, 4, 2>(simd, terms, right, out, ahead),
-                (2.., 2) => tile::<S, 2, 2>(simd, terms, right, out, ahead),
-                (_, 2) => tile::<S, 1, 2>(simd, terms, right, out, ahead),
-                (8.., _) => tile::<S, 8, 1>(simd, terms, right, out, ahead),
-                (6.., _) => tile::<S, 6, 1>(simd, terms, right, out, ahead),
-                (4.., _) => tile::<S, 4, 1>(simd, terms, right, out, ahead),
-                (2.., _) => tile::<S, 2, 1>(simd, terms, right, out, ahead),
-                _ => tile::<S, 1, 1>(simd, terms, right, out, ahead),
+                (8.., 3) => tile::<S, 8, 3>(simd, terms, out, ahead),
+                (4.., 3) => tile::<S, 4, 3>(simd, terms, out, ahead),
+                (2.., 3) => tile::<S, 2, 3>(simd, terms, out, ahead),
+                (_, 3) => tile::<S, 1, 3>(simd, terms, out, ahead),
+                (8.., 2) => tile::<S, 8, 2>(simd, terms, out, ahead),
+                (6.., 2) => tile::<S, 6, 2>(simd, terms, out, ahead),
+                (4.., 2) => tile::<S, 4, 2>(simd, terms, out, ahead),
+                (2.., 2) => tile::<S, 2, 2>(simd, terms, out, ahead),
+                (_, 2) => tile::<S, 1, 2>(simd, terms, out, ahead),
+                (8.., _) => tile::<S, 8, 1>(simd, terms, out, ahead),
+                (6.., _) => tile::<S, 6, 1>(simd, terms, out, ahead),
+                (4.., _) => tile::<S, 4, 1>(simd, terms, out, ahead),
+                (2.., _) => tile::<S, 2, 1>(simd, terms, out, ahead),
+                _ => tile::<S, 1, 1>(simd, terms, out, ahead),
             }
         };
-        for (left, _) in &mut terms {
+        for (left, ..) in &mut terms {
             left.data = left.data.wrapping_add(done * left.row);
         }
         out.data = out.data.wrapping_add(done * out.row);
@@ -115,7 +113,6 @@ pub(super) unsafe fn tiles<S: Simd>(
 unsafe fn tile<S: Simd, const R: usize, const V: usize>(
     simd: S,
     [first, second]: [Term; 2],
-    right: Right,
     out: Out,
     ahead: Ahead,
 ) -> usize {
@@ -127,10 +124,9 @@ unsafe fn tile<S: Simd, const R: usize, const V: usize>(
     }
     let mut sums = [[simd.splat_f32s(0.0); V]; R];
     // SAFETY: the caller's promise.
-    unsafe { add(simd, first, right, &mut sums, |k| ahead.ask(k)) };
-    let beyond = Right { data: right.data.wrapping_add(first.1 * right.row), ..right };
+    unsafe { add(simd, first, &mut sums, |k| ahead.ask(k)) };
     // SAFETY: as above.
-    unsafe { add(simd, second, beyond, &mut sums, |_| ()) };
+    unsafe { add(simd, second, &mut sums, |_| ()) };
     let scale = simd.splat_f32s(out.scale);
     for i in 0..R {
         for v in 0..V {
@@ -156,8 +152,7 @@ unsafe fn tile<S: Simd, const R: usize, const V: usize>(
 #[inline(always)]
 unsafe fn add<S: Simd, const R: usize, const V: usize>(
     simd: S,
-    (left, depth): Term,
-    right: Right,
+    (left, right, depth): Term,
     sums: &mut [[S::f32s; V]; R],
     step: impl Fn(usize),
 ) {
