@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
 use tokenizers::{PostProcessor, PostProcessorWrapper};
 
 use super::DecodeStream;
@@ -19,6 +20,19 @@ pub struct Tokenizer {
     /// Token of every id; `None` where the vocabulary has a gap.
     tokens: Vec<Option<Box<str>>>,
     special: Vec<bool>,
+    unknown: Option<u32>,
+}
+
+/// The part of `tokenizer.json` that names the token of what it does not know, by its text or by its id.
+#[derive(Debug, Deserialize)]
+struct Described {
+    model: Unknown,
+}
+
+#[derive(Debug, Deserialize)]
+struct Unknown {
+    unk_token: Option<String>,
+    unk_id: Option<u32>,
 }
 
 /// Ids of a text and the bytes of the text that each one covers.
@@ -59,7 +73,9 @@ impl Tokenizer {
         for (id, token) in added {
             special[id as usize] = token.special;
         }
-        Ok(Self { origin: origin.to_owned(), inner, post_processor, tokens, special })
+        let Described { model } = serde_json::from_slice(json).map_err(|e| fail(e.to_string()))?;
+        let unknown = model.unk_id.or_else(|| inner.token_to_id(&model.unk_token?));
+        Ok(Self { origin: origin.to_owned(), inner, post_processor, tokens, special, unknown })
     }
 
     /// The file it was read from.
@@ -111,6 +127,11 @@ impl Tokenizer {
             // A decoder whose pattern fails on this text; the tokens themselves are the best that is left.
             ids.iter().filter_map(|&id| self.token(id)).collect()
         })
+    }
+
+    /// The token that stands for text the tokenizer does not know, if it has one.
+    pub fn unknown(&self) -> Option<u32> {
+        self.unknown
     }
 
     /// The token of an id, as it is spelled in `tokenizer.json`.

@@ -44,6 +44,8 @@ pub enum Finding {
     EndIsNoStop { end: String, stops: Vec<String> },
     /// The template writes BOS and the tokenizer adds it to documents.
     BosInTemplate { token: String },
+    /// Text that the tokenizer does not know.
+    UnknownText { token: String, count: usize, samples: usize },
     /// Padding and stop token are the same.
     PadIsStop { token: String },
     /// Records left out.
@@ -72,6 +74,7 @@ impl Finding {
             F::NoStopToken
             | F::TemplateFails { .. }
             | F::EndIsNoStop { .. }
+            | F::UnknownText { .. }
             | F::Dropped { .. }
             | F::Truncated { .. }
             | F::Identical { .. } => Severity::Warning,
@@ -130,6 +133,11 @@ impl fmt::Display for Finding {
                 f,
                 "the chat template writes {token} and the tokenizer adds it to documents; rendered text is tokenised \
                  without adding it, and other programs must do the same"
+            ),
+            F::UnknownText { token, count, samples } => write!(
+                f,
+                "{count} tokens of {samples} samples are {token}: the tokenizer does not know what the text says there, and \
+                 the model reads the same for all of it; use a tokenizer that covers the data"
             ),
             F::PadIsStop { token } => write!(
                 f,

@@ -27,11 +27,12 @@ pub enum Samples<'a> {
 }
 
 /// Looks for the mistakes that let a run finish with a model that is worse than before: nothing trained, a stop
-/// token never trained, a doubled BOS, template and tokenizer that disagree. `vocab` is the model's number of
+/// token never trained, a doubled BOS, text that the tokenizer does not know, template and tokenizer that disagree. `vocab` is the model's number of
 /// embeddings. Most severe first.
 pub fn inspect(codec: &Codec, vocab: usize, samples: Samples<'_>, report: &PrepareReport) -> Vec<Finding> {
     let mut findings = model(codec, vocab);
     findings.extend(training(codec, samples));
+    findings.extend(unknown(codec, samples));
     findings.extend(preparation(report));
     findings.sort_by_key(Finding::severity);
     findings
@@ -123,6 +124,29 @@ fn training(codec: &Codec, samples: Samples<'_>) -> Vec<Finding> {
         findings.push(Finding::DoubleBos { count: doubled });
     }
     findings
+}
+
+/// Text that became the unknown token, trained or not.
+fn unknown(codec: &Codec, samples: Samples<'_>) -> Option<Finding> {
+    let id = codec.tokenizer.unknown()?;
+    let within = |parts: &[&[u32]]| parts.iter().flat_map(|ids| ids.iter()).filter(|&&i| i == id).count();
+    let counts: Vec<usize> = match samples {
+        Samples::Supervised(items) => items.iter().map(|item| within(&[&item.ids])).collect(),
+        Samples::Pairs(items) | Samples::Compared(items) => {
+            items.iter().map(|item| within(&[&item.prompt, &item.chosen, &item.rejected])).collect()
+        }
+        Samples::LongPairs(items) => {
+            items.iter().map(|item| within(&[&item.chosen.ids, &item.rejected.ids])).collect()
+        }
+        Samples::Unpaired(items) => {
+            items.iter().map(|item| within(&[&item.prompt, &item.completion])).collect()
+        }
+        Samples::Prompts(items) => items.iter().map(|item| within(&[&item.ids])).collect(),
+    };
+    let count = counts.iter().sum();
+    let token = codec.tokenizer.token(id).unwrap_or_default().to_owned();
+    let samples = counts.iter().filter(|&&n| n > 0).count();
+    (count > 0).then_some(Finding::UnknownText { token, count, samples })
 }
 
 /// Findings about what preparation had to do.

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::data::fixture::tokenizer;
-use crate::data::{Dropped, Template};
+use crate::data::{Dropped, Template, Tokenizer};
 
 const CHATML: &str =
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}";
@@ -123,6 +123,28 @@ fn what_preparation_did_is_told() {
         [
             "Warning: 2 records left out: empty completion (first: line 5)",
             "Warning: 1 records cut to data.max_length, 9 tokens lost; raise it if memory allows",
+        ]
+    );
+}
+
+#[test]
+fn text_that_the_tokenizer_does_not_know_is_counted() {
+    let json = json!({
+        "version": "1.0",
+        "pre_tokenizer": { "type": "Whitespace" },
+        "model": { "type": "WordLevel", "vocab": { "<unk>": 0, "one": 1, "two": 2, "end": 3 }, "unk_token": "<unk>" },
+        "added_tokens": [],
+    });
+    let tokenizer = Tokenizer::from_bytes(Path::new("t"), json.to_string().as_bytes()).expect("a tokenizer");
+    let codec = Codec { bos: None, pad: None, eos: vec![3], template: None, tokenizer };
+    let known = sample(&codec, "one two end", 1);
+    assert_eq!(unknown(&codec, Samples::Supervised(std::slice::from_ref(&known))), None);
+    let set = [known, sample(&codec, "one three four end", 3), sample(&codec, "five end", 1)];
+    assert_eq!(
+        texts(&unknown(&codec, Samples::Supervised(&set)).into_iter().collect::<Vec<_>>()),
+        [
+            "Warning: 3 tokens of 2 samples are <unk>: the tokenizer does not know what the text says there, and the \
+             model reads the same for all of it; use a tokenizer that covers the data"
         ]
     );
 }

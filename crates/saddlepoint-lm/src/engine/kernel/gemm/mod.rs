@@ -304,9 +304,9 @@ impl Product<'_> {
             // The first group of rows meets the panels one by one, as they are packed; for the others a tile of rows
             // stays in the cache and the panels pass.
             let (first, last) = (g == block.rows.start, group.end == block.rows.end);
-            for step in 0..tiles * panels {
-                let (tile, panel) =
-                    if first { (step % tiles, step / tiles) } else { (step / panels, step % panels) };
+            let (outer, inner) = if first { (panels, tiles) } else { (tiles, panels) };
+            for (at, then) in (0..outer).flat_map(|at| (0..inner).map(move |then| (at, then))) {
+                let (tile, panel) = if first { (then, at) } else { (at, then) };
                 let (i, p) = (g + tile * tall, panel * width);
                 let j = block.columns.start + p;
                 let columns = width.min(n - p);
