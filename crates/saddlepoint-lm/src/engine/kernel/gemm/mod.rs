@@ -155,7 +155,7 @@ fn ends(range: &Range<usize>, side: usize, workers: usize) -> Vec<usize> {
     let (mut ends, mut end) = (Vec::with_capacity(6 * workers), range.start);
     while end < range.end {
         let rest = range.end - end;
-        let len = least.max(rest / (2 * workers)).min(rest.div_ceil(workers)).next_multiple_of(side);
+        let len = least.max(rest / (2 * workers)).min(rest.div_ceil(workers)).max(1).next_multiple_of(side);
         for _ in 0..workers {
             if end < range.end {
                 end = range.end.min(end + len);
@@ -452,7 +452,7 @@ mod tests {
     #[test]
     fn parts_cover_a_range_once_and_become_smaller() {
         for (range, side, workers) in
-            [(0..576, 48, 2), (5..3077, 32, 3), (0..7, 8, 2), (0..100, 8, 16), (3..3, 8, 2)]
+            [(0..576, 48, 2), (5..3077, 32, 3), (0..7, 8, 2), (0..3, 8, 4), (0..100, 8, 16), (3..3, 8, 2)]
         {
             let parts = Mutex::new(Vec::new());
             shared(&range, side, workers, |part, _| parts.lock().expect("no panic").push(part));
