@@ -283,8 +283,9 @@ impl Product<'_> {
         let tall = tile::shape::<S>().0;
         let (width, deep) = (block.width, block.piece.k.len());
         let n = block.columns.len();
-        let lines =
-            |b: &[f32], row: usize| b.as_ptr().align_offset(LINE * size_of::<f32>()) == 0 && row % LINE == 0;
+        let lines = |b: &[f32], row: usize| {
+            b.as_ptr().addr().is_multiple_of(LINE * size_of::<f32>()) && row.is_multiple_of(LINE)
+        };
         let b_there = b.in_order().filter(|data| block.rows.len() <= FEW || lines(data, b.row_stride));
         // Panels are read where they lie only if they have all their columns.
         let there = if b_there.is_some() { n / width * width } else { 0 };
