@@ -27,8 +27,8 @@ pub enum Samples<'a> {
 }
 
 /// Looks for the mistakes that let a run finish with a model that is worse than before: nothing trained, a stop
-/// token never trained, a doubled BOS, text that the tokenizer does not know, template and tokenizer that disagree. `vocab` is the model's number of
-/// embeddings. Most severe first.
+/// token never trained, a doubled BOS, text that the tokenizer does not know, template and tokenizer that disagree.
+/// `vocab` is the model's number of embeddings. Most severe first.
 pub fn inspect(codec: &Codec, vocab: usize, samples: Samples<'_>, report: &PrepareReport) -> Vec<Finding> {
     let mut findings = model(codec, vocab);
     findings.extend(training(codec, samples));

@@ -7,8 +7,9 @@
 //!       for each tile of rows                              its part of a stays in the first-level cache
 //!         for each panel                                   one tile; the first group packs it, and asks for the next
 //! ```
-//! The last group asks for the first panel of what this thread packs next.
-//! The second product belongs to the last piece of the depth: its rows of `b'` are packed behind those of `b`.
+//! The last group asks for the first panel of what this thread packs next, and the last panel for the next tile's rows of `a`. The second
+//! product belongs to the last piece of the depth: its rows of `b'` have room behind those of `b`, which lie there unless they are read
+//! in place.
 //!
 //! How the work is cut into threads, blocks and tiles has no part in the sums: each element is summed over
 //! ascending `k`, piece by piece, and the pieces depend on the depth alone.
