@@ -41,7 +41,7 @@ eval_fraction = 0.03
 name = "dpo"
 [tether]
 every = 10
-prompts = 64
+prompts = 128
 final_prompts = 300
 max_completion_length = 16
 kp = 0.5

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use super::decode::Weights as Kind;
 use super::kernel::{NarrowWeights, Quantized};
+use super::pages::zeros;
 use super::shape::Shape;
 use super::weights::Weights;
 
@@ -35,8 +36,9 @@ impl Copies {
             match (kind, stored.stored(&range)) {
                 (Kind::F32, _) | (Kind::Bf16, NarrowWeights::Bf16(_)) => {}
                 (Kind::Bf16, _) => {
-                    let narrowed =
-                        stored.matrix(&range, &mut wide).par_iter().map(|&v| bf16::from_f32(v)).collect();
+                    let mut narrowed = zeros(range.len());
+                    let from = stored.matrix(&range, &mut wide);
+                    narrowed.par_iter_mut().zip(from).for_each(|(out, &v)| *out = bf16::from_f32(v));
                     out.half.insert(range.start, narrowed);
                 }
                 (Kind::Int8, _) => {

@@ -24,6 +24,8 @@ use std::ops::Range;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
+#[cfg(target_arch = "x86_64")]
+pub(super) use amx::{Tiles, available, transposed};
 use half::bf16;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;

@@ -41,7 +41,7 @@ pub(crate) fn narrow(
         return;
     }
     let (n, k) = (out.len() / m, x.len() / m);
-    let unit = if matches!(w, NarrowWeights::Int8(_)) { eight::PANEL } else { words::ROWS };
+    let unit = if matches!(w, NarrowWeights::Int8(_)) { eight::ROWS } else { words::PIECE };
     let step = n.div_ceil(PIECES * team.threads()).next_multiple_of(unit);
     // Piece by piece: its part of every output row.
     let mut rows: Vec<_> = out.chunks_exact_mut(n).map(|row| row.chunks_mut(step)).collect();
@@ -50,6 +50,9 @@ pub(crate) fn narrow(
         parts.extend(rows.iter_mut().filter_map(Iterator::next));
     }
     let own = |piece: usize, out: &[&mut [f32]]| piece * step * k..(piece * step + out[0].len()) * k;
+    // First row of the piece that a thread probably takes next.
+    let threads = team.threads();
+    let then = |piece: usize| (piece + threads) * step;
     match w {
         NarrowWeights::F32(w) => {
             let inputs = words::Inputs::<1>::new(x, k);
@@ -58,15 +61,16 @@ pub(crate) fn narrow(
             });
         }
         NarrowWeights::Bf16(w) => {
-            let inputs = words::Inputs::<2>::new(x, k);
+            let inputs = words::Halves::new(x, k, n);
             team.share(parts.chunks_mut(m), |piece, out| {
-                words::product(&w[own(piece, out)], &inputs, out, accumulate);
+                let then = w.get(then(piece) * k..).unwrap_or_default();
+                inputs.product(&w[own(piece, out)], then, out, accumulate);
             });
         }
         NarrowWeights::Int8(w) => {
             let inputs = eight::Inputs::new(team, x, k);
             team.share(parts.chunks_mut(m), |piece, out| {
-                eight::product(w, piece * step, &inputs, out, accumulate);
+                eight::product(w, piece * step, then(piece), &inputs, out, accumulate);
             });
         }
     }

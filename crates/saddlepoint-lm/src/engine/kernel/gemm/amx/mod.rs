@@ -31,9 +31,10 @@ use super::super::matmul::{Mat, Values};
 use super::{LINE, PACKED, Piece, Product, shared};
 use crate::engine::aligned::Aligned;
 use crate::engine::kernel::lanes::prefetch;
+pub(in crate::engine::kernel) use split::transposed;
 use split::{Form, View};
-pub(super) use unit::available;
-use unit::{SIDE, STEP, Sums, TILE, Tiles};
+use unit::{SIDE, STEP, Sums, TILE};
+pub(in crate::engine::kernel) use unit::{Tiles, available};
 
 /// Most bytes of a packed group of rows, for each thread, and of a packed block of columns.
 const LEFT: usize = 3 << 20;

@@ -164,7 +164,7 @@ impl Element for bf16 {
 }
 
 /// Rows of 16 numbers.
-type Square = [__m512; SIDE];
+pub(in crate::engine::kernel) type Square = [__m512; SIDE];
 
 /// At most 16 rows, `stride` elements apart, of at most 16 neighbours, and zeros.
 #[inline]
@@ -220,9 +220,10 @@ fn nearest(first: __m512, second: __m512) -> __m512i {
     _mm512_permutexvar_epi16(pairs, apart)
 }
 
+/// Rows for columns.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn transposed(mut x: Square) -> Square {
+pub(in crate::engine::kernel) fn transposed(mut x: Square) -> Square {
     // Squares of 4 x 4 within each quarter of a register,
     for i in (0..SIDE).step_by(4) {
         let [a, b, c, d] = [x[i], x[i + 1], x[i + 2], x[i + 3]];

@@ -18,14 +18,14 @@ pub(super) const TILE: usize = 16 * STEP;
 pub(super) const AHEAD: usize = 12 * 32;
 
 /// Whether the processor has the unit and the system lets this process use it, which has to be asked for.
-pub(in super::super) fn available() -> bool {
+pub(in crate::engine::kernel) fn available() -> bool {
     static AVAILABLE: LazyLock<bool> = LazyLock::new(|| {
         // Processors with AMX have all of these.
         let vectors = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512bf16");
-        // Leaf 7: bf16 tiles are bit 22 and tiles bit 24.
-        vectors && __cpuid_count(7, 0).edx >> 22 & 0b101 == 0b101 && permitted()
+        // Leaf 7: bf16 tiles are bit 22, tiles bit 24 and 8-bit tiles bit 25.
+        vectors && __cpuid_count(7, 0).edx >> 22 & 0b1101 == 0b1101 && permitted()
     });
     *AVAILABLE
 }
@@ -52,7 +52,7 @@ pub(super) struct Sums(pub(super) [[f32; SIDE]; SIDE]);
 
 /// The tiles of this thread, ready for use; given back when dropped, since a thread with tiles in use takes longer to
 /// switch to.
-pub(super) struct Tiles(());
+pub(in crate::engine::kernel) struct Tiles(());
 
 impl Tiles {
     /// Eight tiles of 16 rows of 64 bytes.
@@ -60,7 +60,7 @@ impl Tiles {
     /// # Panics
     /// The unit is not there.
     #[allow(unsafe_code, reason = "instructions that the compiler does not know")]
-    pub(super) fn configured() -> Self {
+    pub(in crate::engine::kernel) fn configured() -> Self {
         assert!(available(), "the matrix unit");
         let mut configuration = [0u8; 64];
         configuration[0] = 1;

@@ -1,16 +1,22 @@
 //! Weights of 32 or 16 bits, read as words of 32 bits (one `f32` or two bf16) and widened in registers.
 
+#[cfg(target_arch = "x86_64")]
+mod tiles;
+
 use std::ops::Range;
 
 use bytemuck::{NoUninit, try_cast_slice};
 use half::bf16;
 use pulp::{Arch, Simd, WithSimd};
+use saddlepoint_opt::simd::vectorized;
 
-use super::super::lanes::prefetch_second;
 use super::{AHEAD, groups};
+use crate::engine::kernel::lanes::prefetch_second;
 
 /// Weight rows of one tile.
-pub(super) const ROWS: usize = 2;
+const ROWS: usize = 2;
+/// Rows of a piece of a product are a multiple of this.
+pub(super) const PIECE: usize = 32;
 /// Columns that are multiplied before the next ones: eight rows of inputs then stay in the first cache.
 const DEPTH: usize = 768;
 
@@ -60,20 +66,66 @@ impl<'a, const P: usize> Inputs<'a, P> {
         let widest = if lanes == 16 { 8 } else { 4 };
         let groups = groups(x.len() / k, widest).map(|(first, rows)| {
             let mut packed = vec![0.0; k / P / lanes * P * rows * lanes];
-            for (vector, packed) in packed.chunks_exact_mut(P * rows * lanes).enumerate() {
-                for (row, x) in x[first * k..].chunks_exact(k).take(rows).enumerate() {
-                    let x = &x[vector * lanes * P..][..lanes * P];
-                    for part in 0..P {
-                        let packed = &mut packed[(part * rows + row) * lanes..][..lanes];
-                        for (o, word) in packed.iter_mut().zip(x.chunks_exact(P)) {
-                            *o = word[part];
-                        }
-                    }
-                }
-            }
+            vectorized(
+                #[inline(always)]
+                || pack::<P>(&x[first * k..], k, rows, lanes, &mut packed),
+            );
             Group { first, rows, packed }
         });
         Self { x, k, groups: groups.collect() }
+    }
+}
+
+/// So many rows of `x` as `[vectors of words, parts of a word, rows, lanes]`.
+#[inline(always)]
+fn pack<const P: usize>(x: &[f32], k: usize, rows: usize, lanes: usize, packed: &mut [f32]) {
+    for (vector, packed) in packed.chunks_exact_mut(P * rows * lanes).enumerate() {
+        for (row, x) in x.chunks_exact(k).take(rows).enumerate() {
+            let x = &x[vector * lanes * P..][..lanes * P];
+            for part in 0..P {
+                let packed = &mut packed[(part * rows + row) * lanes..][..lanes];
+                for (o, word) in packed.iter_mut().zip(x.as_chunks::<P>().0) {
+                    *o = word[part];
+                }
+            }
+        }
+    }
+}
+
+/// The rows of `x` beside weights of bf16: for Intel's matrix unit where it is there and takes them, and for vectors.
+pub(super) struct Halves<'a> {
+    #[cfg(target_arch = "x86_64")]
+    tiles: Option<tiles::Inputs>,
+    vectors: Inputs<'a, 2>,
+}
+
+impl<'a> Halves<'a> {
+    /// For weights of `n` rows.
+    pub(super) fn new(x: &'a [f32], k: usize, n: usize) -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let tiles = tiles::Inputs::new(x, k);
+            let all = tiles.is_some() && n.is_multiple_of(tiles::ROWS);
+            Self { tiles, vectors: Inputs::new(if all { &[] } else { x }, k) }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            let _ = n;
+            Self { vectors: Inputs::new(x, k) }
+        }
+    }
+
+    /// As [`product`]; the rows of a piece are a multiple of [`PIECE`], but for the last. The matrix unit asks the memory for the beginning
+    /// of `then` at the end, and leaves rows that fill no tiles to the vectors.
+    pub(super) fn product(&self, w: &[bf16], then: &[bf16], out: &mut [&mut [f32]], accumulate: bool) {
+        let _ = then;
+        #[cfg(target_arch = "x86_64")]
+        if let Some(inputs) = &self.tiles {
+            let done = tiles::product(w, then, inputs, out, accumulate);
+            let mut rest: Vec<_> = out.iter_mut().map(|out| &mut out[done..]).collect();
+            return product(&w[done * self.vectors.k..], &self.vectors, &mut rest, accumulate);
+        }
+        product(w, &self.vectors, out, accumulate);
     }
 }
 
