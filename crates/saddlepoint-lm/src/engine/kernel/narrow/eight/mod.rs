@@ -99,7 +99,8 @@ trait Integers: Copy {
     fn input(self, quad: i64) -> Self::Quads;
     /// Adds the products of both.
     fn add(self, sums: Self::Sums, w: Self::Quads, x: Self::Quads) -> Self::Sums;
-    fn read(self, sums: Self::Sums, out: &mut [[i32; 2]; PANEL]);
+    /// Both sums together, of the rows of two vectors one after the other.
+    fn read(self, sums: [Self::Sums; 2], out: &mut [i32; PANEL]);
 }
 
 impl Integers for Scalar {
@@ -126,8 +127,11 @@ impl Integers for Scalar {
         [sums[0] + w[0] * x[0] + w[1] * x[1], sums[1] + w[2] * x[2] + w[3] * x[3]]
     }
 
-    fn read(self, sums: [i32; 2], out: &mut [[i32; 2]; PANEL]) {
-        out[0] = sums;
+    #[inline(always)]
+    fn read(self, sums: [[i32; 2]; 2], out: &mut [i32; PANEL]) {
+        for (out, [first, second]) in out.iter_mut().zip(sums) {
+            *out = first + second;
+        }
     }
 }
 
@@ -178,8 +182,11 @@ mod x86 {
         }
 
         #[inline(always)]
-        fn read(self, sums: __m256i, out: &mut [[i32; 2]; PANEL]) {
-            out[..4].copy_from_slice(&cast::<_, [[i32; 2]; 4]>(sums));
+        fn read(self, sums: [__m256i; 2], out: &mut [i32; PANEL]) {
+            // Within halves of a register: two rows of the first vector, then two of the second.
+            let rows = self.avx2._mm256_hadd_epi32(sums[0], sums[1]);
+            let rows = self.avx2._mm256_permute4x64_epi64::<0b11_01_10_00>(rows);
+            out[..8].copy_from_slice(&cast::<_, [i32; 8]>(rows));
         }
     }
 
@@ -210,8 +217,12 @@ mod x86 {
         }
 
         #[inline(always)]
-        fn read(self, sums: __m512i, out: &mut [[i32; 2]; PANEL]) {
-            out[..8].copy_from_slice(&cast::<_, [[i32; 2]; 8]>(sums));
+        fn read(self, sums: [__m512i; 2], out: &mut [i32; PANEL]) {
+            let even: [i32; 16] = std::array::from_fn(|i| 2 * i as i32);
+            let odd = even.map(|i| i + 1);
+            let [first, second] =
+                [even, odd].map(|half| self.avx512f._mm512_permutex2var_epi32(sums[0], cast(half), sums[1]));
+            *out = cast(self.avx512f._mm512_add_epi32(first, second));
         }
     }
 }
@@ -263,7 +274,9 @@ impl Group {
         let scale = |(row, x): (usize, _)| {
             let scale = round(x, &mut levels);
             for (quads, levels) in quads.chunks_exact_mut(rows).zip(levels.chunks_exact(QUAD)) {
-                quads[row] = levels.iter().rev().fold(0, |quad, &level| quad << 16 | i64::from(level as u16));
+                let [a, b, c, d] =
+                    [levels[0], levels[1], levels[2], levels[3]].map(|level| i64::from(level as u16));
+                quads[row] = a | b << 16 | c << 32 | d << 48;
             }
             scale
         };
@@ -362,13 +375,17 @@ struct Piece<'a, 'b> {
 impl Piece<'_, '_> {
     #[inline(always)]
     fn run<I: Integers>(&mut self, simd: I) {
-        for row in (0..self.out[0].len()).step_by(PANEL) {
+        let rows = self.out[0].len();
+        for first in (0..rows).step_by(ROWS) {
             for group in self.groups {
-                match group.rows {
-                    8 => self.panel::<I, 8>(simd, row, group),
-                    4 => self.panel::<I, 4>(simd, row, group),
-                    2 => self.panel::<I, 2>(simd, row, group),
-                    _ => self.panel::<I, 1>(simd, row, group),
+                // A group that is in the first-level cache meets two panels.
+                for row in (first..rows.min(first + ROWS)).step_by(PANEL) {
+                    match group.rows {
+                        8 => self.panel::<I, 8>(simd, row, group),
+                        4 => self.panel::<I, 4>(simd, row, group),
+                        2 => self.panel::<I, 2>(simd, row, group),
+                        _ => self.panel::<I, 1>(simd, row, group),
+                    }
                 }
             }
         }
@@ -377,37 +394,29 @@ impl Piece<'_, '_> {
     /// The panel whose first row is `row` of the piece against the `M` input rows of a group.
     #[inline(always)]
     fn panel<I: Integers, const M: usize>(&mut self, simd: I, row: usize, group: &Group) {
-        const VECTORS: usize = 2;
-        let from = self.first + row;
-        let panel = self.w.panel(from);
+        let panel = self.w.panel(self.first + row);
         let rows = PANEL.min(self.out[0].len() - row);
-        for part in (0..rows).step_by(VECTORS * I::ROWS) {
-            let mut sums = [[simd.zero(); M]; VECTORS];
+        for part in (0..rows).step_by(2 * I::ROWS) {
+            let mut sums = [[simd.zero(); M]; 2];
             for (levels, inputs) in panel.chunks_exact(PANEL * QUAD).zip(group.quads.chunks_exact(M)) {
                 prefetch_second(levels.as_ptr().wrapping_add(AHEAD));
                 let own = &levels[QUAD * part..];
-                let mut w = [simd.weights(own); VECTORS];
-                for i in 1..VECTORS {
-                    w[i] = simd.weights(&own[QUAD * i * I::ROWS..]);
-                }
+                let w = [simd.weights(own), simd.weights(&own[QUAD * I::ROWS..])];
                 for m in 0..M {
                     let x = simd.input(inputs[m]);
-                    for i in 0..VECTORS {
+                    for i in 0..2 {
                         sums[i][m] = simd.add(sums[i][m], w[i], x);
                     }
                 }
             }
-            for i in 0..VECTORS {
-                let at = part + i * I::ROWS;
-                for m in 0..M {
-                    let mut read = [[0; 2]; PANEL];
-                    simd.read(sums[i][m], &mut read);
-                    let (input, end) = (group.first + m, rows.min(at + I::ROWS));
-                    let out = &mut self.out[input][row..][at.min(end)..end];
-                    let scales = &self.w.scales[from + at..];
-                    for ((o, sums), &scale) in out.iter_mut().zip(&read).zip(scales) {
-                        place(o, sums[0] + sums[1], scale * group.scales[m], self.accumulate);
-                    }
+            let rows = row + part..row + rows.min(part + 2 * I::ROWS);
+            let scales = &self.w.scales[self.first + rows.start..];
+            for m in 0..M {
+                let mut read = [0; PANEL];
+                simd.read([sums[0][m], sums[1][m]], &mut read);
+                let out = &mut self.out[group.first + m][rows.clone()];
+                for ((o, &sum), &scale) in out.iter_mut().zip(&read).zip(scales) {
+                    place(o, sum, scale * group.scales[m], self.accumulate);
                 }
             }
         }
