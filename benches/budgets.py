@@ -1,19 +1,22 @@
 """Whether a budget holds: three methods under three budgets, and penalties for comparison.
 
     python benches/budgets.py --saddle target/release/saddle --recipe examples/quickstart.toml --runs runs/budgets-quickstart [--json]
-    python benches/budgets.py --saddle target/release/saddle --model models/smollm2 --data PATH/persona/*.jsonl --runs runs/budgets [--json]
+    python benches/budgets.py --saddle target/release/saddle --model models/smollm2 --data PATH/persona/*.jsonl --runs runs/budgets
+        --results docs/budgets.jsonl [--json]
 
 The first line takes a recipe of preference pairs, without the settings of its method. Each run of the second trains SmolLM2 with LoRA on pairs of answers to statements (Anthropic's model-written evaluations; all files are
 one data set, of which a run sees a part once) and measures the divergence at the end on held-out prompts. The controller's
 gains are softer than its defaults: answers of a word or two are learned between two measurements, and their divergence
-differs much from prompt to prompt. A run that is there already is read, not repeated. A budget is kept if the measured
+differs much from prompt to prompt. A run that is there already is read, not repeated, and so is a line of `--results`, to which each
+run adds one: runs take minutes each, and may be made on several days. A budget is kept if the measured
 divergence is at most 1.1 of it, and used if its 95 % interval is not below 0.9 of it or if the tether ended at
 the method's own beta, where it does not bind. A penalty does the same for a budget if with one beta the intervals of all
-three methods meet the range of a tenth around it.
+three methods meet the range of a tenth around it; methods that can no longer be part of that are not run.
 Exit code 1 if a budget is not kept and used, or if a penalty does the same.
 """
 
 import argparse
+import hashlib
 import json
 import subprocess
 import sys
@@ -40,7 +43,7 @@ eval_fraction = 0.03
 [method]
 name = "dpo"
 [tether]
-every = 10
+every = 16
 prompts = 128
 final_prompts = 300
 max_completion_length = 16
@@ -100,6 +103,7 @@ def main() -> None:
     parser.add_argument("--recipe", type=Path, help="a recipe of preference pairs, in place of SmolLM2's")
     parser.add_argument("--model", type=Path)
     parser.add_argument("--data", type=Path, nargs="+")
+    parser.add_argument("--results", type=Path, help="a file of ends of runs, read and continued")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if options.recipe is None and None in (options.model, options.data):
@@ -113,29 +117,48 @@ def main() -> None:
         data.write_text("".join(path.read_text().rstrip("\n") + "\n" for path in options.data))
         recipe.write_text(RECIPE.format(model=quoted(options.model), data=quoted(data)))
 
+    lines = options.results.read_text().splitlines() if options.results and options.results.is_file() else []
+    known = {(row["recipe"], row["run"]): row for row in map(json.loads, lines)}
+    digest = hashlib.sha256((RECIPE if options.recipe is None else recipe.read_text()).encode()).hexdigest()[:16]
+
+    def end(form: str, value: float, method: str) -> dict:
+        """How this run ended, which is added to the results."""
+        settings = [*METHODS[method], f"tether.{form}={value}"]
+        name = f"{settings[0].split('=')[1]}-{form}-{value}"
+        if row := known.get((digest, name)):
+            return row
+        tether = run(options.saddle, recipe, options.runs / name, settings)
+        row = {"recipe": digest, "run": name} | {k: tether[k] for k in ("measured", "interval", "held", "beta")}
+        if options.results:
+            with options.results.open("a") as file:
+                print(json.dumps(row), file=file)
+        return row
+
+    def show(row: dict, **verdict: bool) -> None:
+        low, high = row["interval"]
+        words = [name.upper() if not holds else name for name, holds in verdict.items()]
+        shown = f"{row['run']:20} measured {row['measured']:.3f} [{low:.3f}, {high:.3f}]  {'  '.join(words)}"
+        print(json.dumps(row | verdict) if options.json else shown.rstrip(), flush=True)
+
     failed = False
-    ends: dict[float, list[list[float]]] = {}
-    for form, values in (("budget", BUDGETS), ("beta", BETAS)):
-        for value in values:
-            for method, settings in METHODS.items():
-                out = options.runs / f"{settings[0].split('=')[1]}-{form}-{value}"
-                tether = run(options.saddle, recipe, out, [*settings, f"tether.{form}={value}"])
-                row = {"method": method, form: value, **{k: tether[k] for k in ("measured", "interval", "held", "beta")}}
-                if form == "budget":
-                    kept = tether["measured"] <= 1.1 * value
-                    used = tether["interval"][1] >= 0.9 * value or tether["beta"] <= 1.001 * OWN
-                    row |= {"kept": kept, "used": used}
-                    failed |= not (kept and used)
-                else:
-                    ends.setdefault(value, []).append(tether["interval"])
+    for budget in BUDGETS:
+        for method in METHODS:
+            row = end("budget", budget, method)
+            kept = row["measured"] <= 1.1 * budget
+            used = row["interval"][1] >= 0.9 * budget or row["beta"] <= 1.001 * OWN
+            failed |= not (kept and used)
+            show(row, kept=kept, used=used)
+    for beta in BETAS:
+        met = set(BUDGETS)
+        for method in METHODS:
+            if met:
+                row = end("beta", beta, method)
                 low, high = row["interval"]
-                shown = f"{method:22} {form} {value:<5} measured {row['measured']:.3f} [{low:.3f}, {high:.3f}]"
-                print(json.dumps(row) if options.json else f"{shown} {'' if form == 'beta' else 'kept' if row['kept'] else 'NOT KEPT'} {'' if row.get('used', True) else 'NOT USED'}", flush=True)
-    for beta, intervals in ends.items():
-        for budget in BUDGETS:
-            if all(low <= 1.1 * budget and high >= 0.9 * budget for low, high in intervals):
-                print(f"beta {beta} brings all three methods to {budget} nats", file=sys.stderr)
-                failed = True
+                met = {budget for budget in met if low <= 1.1 * budget and high >= 0.9 * budget}
+                show(row)
+        for budget in met:
+            print(f"beta {beta} brings all three methods to {budget} nats", file=sys.stderr)
+            failed = True
     sys.exit(failed)
 
 

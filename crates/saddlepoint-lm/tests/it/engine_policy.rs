@@ -285,8 +285,10 @@ fn a_prompt_is_computed_with_the_weights_of_what_follows_it() {
         let whole = draw(&[5, 6, 7, 8], 9, weights);
         let rest = draw(&[[5, 6, 7, 8].as_slice(), &whole.ids[..5]].concat(), 4, weights);
         assert_eq!(rest.ids, whole.ids[5..]);
+        // Beside 8-bit weights inputs are rounded to 16 bits: what differs in the last bit may be a level apart.
+        let near = if weights == Weights::Int8 { 2e-4 } else { 1e-5 };
         for (a, b) in rest.logps.iter().zip(&whole.logps[5..]) {
-            assert!((a - b).abs() < 1e-5, "{weights:?}: {a} after a prompt, {b} after a sample");
+            assert!((a - b).abs() < near, "{weights:?}: {a} after a prompt, {b} after a sample");
         }
     }
 }

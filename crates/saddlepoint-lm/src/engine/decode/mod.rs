@@ -167,7 +167,8 @@ struct Active {
 }
 
 impl<'a> Generator<'a> {
-    /// Bytes that computing prompts of at most `longest` tokens takes, up to `prompts` of them at a time.
+    /// Bytes that computing prompts of at most `longest` tokens takes, up to `prompts` of them at a time, with the adapter as decoding
+    /// reads it.
     pub(crate) fn prefill_bytes(
         shape: &Shape,
         lora: Option<&LoraConfig>,
@@ -175,8 +176,13 @@ impl<'a> Generator<'a> {
         prompts: usize,
     ) -> u64 {
         let tokens = longest.max(PREFILL.min(longest * prompts));
-        let lora = lora.map_or(0, |lora| lora.r * lora.target_modules.len());
-        Arena::bytes(shape, Room { tokens, slots: 1, inputs: 2, lora, largest_b: 0, backward: false })
+        let width = lora.map_or(0, |lora| lora.r * lora.target_modules.len());
+        let turned = lora.map_or(0, |lora| {
+            let outputs: usize = lora.target_modules.iter().map(|target| target.dims(shape).0).sum();
+            (outputs * lora.r * shape.layers * size_of::<f32>()) as u64
+        });
+        let room = Room { tokens, slots: 1, inputs: 2, lora: width, largest_b: 0, backward: false };
+        Arena::bytes(shape, room) + turned
     }
 
     /// Bytes that the keys and values of this many tokens of a prompt or a sample take.

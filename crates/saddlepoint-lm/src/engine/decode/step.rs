@@ -1,5 +1,6 @@
 //! One decoding step of a batch, and the computation of prompts.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -8,12 +9,17 @@ use super::super::Forest;
 use super::super::adapter::Projection;
 use super::super::arena::{Arena, Room, heads};
 use super::super::decoder::Decoder;
-use super::super::kernel::{NarrowWeights, Team, attend};
+use super::super::kernel::{NarrowWeights, Team, attend, raise};
 use super::super::policy::prepare;
 use super::super::rope::RopeTable;
 use super::Active;
 use super::cache::{Prefix, Sequence};
 use super::sampler::Sampler;
+
+/// Columns for rows of a matrix of so many columns.
+fn turned(matrix: &[f32], columns: usize) -> Vec<f32> {
+    (0..columns).flat_map(|column| matrix[column..].iter().step_by(columns).copied()).collect()
+}
 
 /// The model and its work buffers.
 #[derive(Debug)]
@@ -21,12 +27,18 @@ pub(super) struct Step<'a> {
     decoder: Decoder<'a>,
     rope: RopeTable,
     arena: Option<Arena>,
+    /// Each `B` of the adapter as `[r, out]`, by the offset of its first element.
+    turned: BTreeMap<usize, Vec<f32>>,
     logits: Vec<f32>,
 }
 
 impl<'a> Step<'a> {
     pub(super) fn new(decoder: Decoder<'a>, rope: RopeTable) -> Self {
-        Self { decoder, rope, arena: None, logits: Vec::new() }
+        let parts = decoder.adapter.into_iter().flat_map(|adapter| {
+            let parts = adapter.layers.iter().flatten().flat_map(|group| &group.parts);
+            parts.map(|part| (part.b.start, turned(&adapter.params[part.b.clone()], adapter.r)))
+        });
+        Self { decoder, rope, arena: None, turned: parts.collect(), logits: Vec::new() }
     }
 
     /// Computes prompts, each a tree of its own. The values of one do not depend on the others: every product
@@ -85,37 +97,16 @@ impl<'a> Step<'a> {
         if rank == 0 {
             return;
         }
-        let out = y.len() / m;
         let mut low = vec![0.0; m * rank];
-        self.decoder.kernels.narrow(
-            team,
-            NarrowWeights::F32(&adapter.params[group.a.clone()]),
-            x,
-            m,
-            &mut low,
-            false,
-        );
-        for (i, part) in group.parts.iter().enumerate() {
-            let input: Vec<f32> = low
-                .chunks_exact(rank)
-                .flat_map(|row| &row[i * adapter.r..(i + 1) * adapter.r])
-                .copied()
-                .collect();
-            let mut update = vec![0.0; m * part.out];
-            self.decoder.kernels.narrow(
-                team,
-                NarrowWeights::F32(&adapter.params[part.b.clone()]),
-                &input,
-                m,
-                &mut update,
-                false,
-            );
-            for (y, u) in y.chunks_exact_mut(out).zip(update.chunks_exact(part.out)) {
-                for (o, &v) in y[part.column..][..part.out].iter_mut().zip(u) {
-                    *o += adapter.scale * v;
-                }
+        let a = NarrowWeights::F32(&adapter.params[group.a.clone()]);
+        self.decoder.kernels.narrow(team, a, x, m, &mut low, false);
+        low.iter_mut().for_each(|low| *low *= adapter.scale);
+        let (out, turned) = (y.len() / m, &self.turned);
+        team.share(y.chunks_exact_mut(out).zip(low.chunks_exact(rank)), |_, (y, low)| {
+            for (part, low) in group.parts.iter().zip(low.chunks_exact(adapter.r)) {
+                raise(low, &turned[&part.b.start], &mut y[part.column..][..part.out]);
             }
-        }
+        });
     }
 
     /// Feeds each sequence its newest token; returns the final hidden states `[m, d]`.

@@ -325,6 +325,7 @@ pub(super) fn product(
     out: &mut [&mut [f32]],
     accumulate: bool,
 ) {
+    let _ = then;
     let groups = match inputs {
         Inputs::Vectors(groups) => groups,
         #[cfg(target_arch = "x86_64")]
