@@ -1,8 +1,8 @@
 //! Products with few rows, as decoding makes them: bound by reading the weights once. Those with 8-bit weights may have
 //! many: the rows of a prompt.
 //!
-//! Weights keep the `[out, in]` layout of the files and are widened in registers. Every output is summed in the same
-//! order however many rows there are.
+//! Weights of 32 and 16 bits keep the `[out, in]` layout of the files. Vectors widen what is narrow in registers; Intel's matrix unit
+//! takes it as it is. Every output is summed in the same order however many rows there are.
 
 mod eight;
 mod words;
