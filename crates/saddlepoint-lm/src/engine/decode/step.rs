@@ -100,7 +100,9 @@ impl<'a> Step<'a> {
         let mut low = vec![0.0; m * rank];
         let a = NarrowWeights::F32(&adapter.params[group.a.clone()]);
         self.decoder.kernels.narrow(team, a, x, m, &mut low, false);
-        low.iter_mut().for_each(|low| *low *= adapter.scale);
+        for low in &mut low {
+            *low *= adapter.scale;
+        }
         let (out, turned) = (y.len() / m, &self.turned);
         team.share(y.chunks_exact_mut(out).zip(low.chunks_exact(rank)), |_, (y, low)| {
             for (part, low) in group.parts.iter().zip(low.chunks_exact(adapter.r)) {

@@ -47,7 +47,9 @@ pub(crate) fn attend(head_dim: usize, query: &[f32], parts: [Cached<'_>; 2], out
                             17..=32 => scores::<32>(query, keys, ask, weights),
                             _ => scores::<KEYS>(query, keys, ask, weights),
                         }
-                        weights.iter_mut().for_each(|weight| *weight *= scale);
+                        for weight in weights {
+                            *weight *= scale;
+                        }
                     }
                     at += here;
                 }

@@ -455,7 +455,7 @@ mod tests {
         }
         for inputs in &inputs {
             let own = run(&|Piece { w, first, out, accumulate, .. }| {
-                product(w, *first, 0, inputs, out, *accumulate)
+                product(w, *first, 0, inputs, out, *accumulate);
             });
             assert_eq!(own, scalar);
         }
