@@ -119,7 +119,8 @@ def main() -> None:
 
     lines = options.results.read_text().splitlines() if options.results and options.results.is_file() else []
     known = {(row["recipe"], row["run"]): row for row in map(json.loads, lines)}
-    digest = hashlib.sha256((RECIPE if options.recipe is None else recipe.read_text()).encode()).hexdigest()[:16]
+    text = RECIPE if options.recipe is None else options.recipe.read_text()
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def end(form: str, value: float, method: str) -> dict:
         """How this run ended, which is added to the results."""
@@ -136,7 +137,7 @@ def main() -> None:
 
     def show(row: dict, **verdict: bool) -> None:
         low, high = row["interval"]
-        words = [name.upper() if not holds else name for name, holds in verdict.items()]
+        words = [name if holds else f"NOT {name.upper()}" for name, holds in verdict.items()]
         shown = f"{row['run']:20} measured {row['measured']:.3f} [{low:.3f}, {high:.3f}]  {'  '.join(words)}"
         print(json.dumps(row | verdict) if options.json else shown.rstrip(), flush=True)
 
