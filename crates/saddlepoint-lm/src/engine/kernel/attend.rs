@@ -2,16 +2,12 @@
 
 use saddlepoint_opt::simd::vectorized;
 
-use super::lanes::{exp, max, prefetch_second, sum};
+use super::lanes::{COLUMNS, LINE, add, exp, max, prefetch_second, sum};
 
 /// Tokens of a block of keys, which lie dimension by dimension: a score for each is a sum without a reduction.
 pub(crate) const KEYS: usize = 64;
 
-/// Dimensions of values that are summed together, in registers.
-const DIMENSIONS: usize = 64;
-
-/// Elements in a cache line, and between what is read and what is asked the memory for.
-const LINE: usize = 16;
+/// Elements between what is read and what is asked the memory for.
 const AHEAD: usize = 2048;
 
 /// Keys and values of earlier tokens for one key and value head of a layer.
@@ -40,6 +36,7 @@ pub(crate) fn attend(head_dim: usize, query: &[f32], parts: [Cached<'_>; 2], out
                     let here = KEYS.min(part.len.saturating_sub(block * KEYS));
                     let heads = query.chunks_exact(head_dim).zip(weights.chunks_exact_mut(total));
                     for (head, (query, weights)) in heads.enumerate() {
+                        // The first head to read a block asks for the next one.
                         let ask = head == 0;
                         let weights = &mut weights[at..at + here];
                         match here {
@@ -66,24 +63,29 @@ pub(crate) fn attend(head_dim: usize, query: &[f32], parts: [Cached<'_>; 2], out
             }
             let heads = out.chunks_exact_mut(head_dim).zip(weights.chunks_exact(total));
             for (head, (out, weights)) in heads.enumerate() {
-                for (block, out) in out.chunks_mut(DIMENSIONS).enumerate() {
-                    mean(parts, head_dim, block * DIMENSIONS, weights, head == 0, out);
+                for (block, out) in out.chunks_mut(COLUMNS).enumerate() {
+                    mean(parts, head_dim, block * COLUMNS, weights, head == 0, out);
                 }
             }
         },
     );
 }
 
-/// Products of a query with the keys of a block, of which the first `K` are read. The first head to read it asks the memory for what
-/// follows.
+/// Asks the memory for what lies some way behind a row.
+#[inline(always)]
+fn ask_behind(row: &[f32]) {
+    for line in row.chunks(LINE) {
+        prefetch_second(line.as_ptr().wrapping_add(AHEAD));
+    }
+}
+
+/// Products of a query with the keys of a block, of which the first `K` are read; with `ask` what follows is asked for.
 #[inline(always)]
 fn scores<const K: usize>(query: &[f32], keys: &[f32], ask: bool, out: &mut [f32]) {
     let mut scores = [0.0f32; K];
     for (&q, keys) in query.iter().zip(keys.chunks_exact(KEYS)) {
         if ask {
-            for line in (0..K).step_by(LINE) {
-                prefetch_second(keys[line..].as_ptr().wrapping_add(AHEAD));
-            }
+            ask_behind(&keys[..K]);
         }
         for (score, &key) in scores.iter_mut().zip(keys) {
             *score += q * key;
@@ -92,22 +94,18 @@ fn scores<const K: usize>(query: &[f32], keys: &[f32], ask: bool, out: &mut [f32
     out.copy_from_slice(&scores[..out.len()]);
 }
 
-/// Sum of the values' dimensions from `first` on, one for each of `out`, each value times its weight.
+/// Sum of the values' dimensions from `first` on, one for each of `out`, each value times its weight; with `ask` what follows is asked for.
 #[inline(always)]
 fn mean(parts: [Cached<'_>; 2], head_dim: usize, first: usize, weights: &[f32], ask: bool, out: &mut [f32]) {
-    let mut sums = [0.0f32; DIMENSIONS];
+    let mut sums = [0.0f32; COLUMNS];
     let mut weights = weights.iter();
     for part in parts {
         for (value, &w) in part.values.chunks_exact(head_dim).take(part.len).zip(&mut weights) {
+            let value = &value[first..];
             if ask {
-                for line in (0..DIMENSIONS.min(head_dim - first)).step_by(LINE) {
-                    prefetch_second(value[first + line..].as_ptr().wrapping_add(AHEAD));
-                }
+                ask_behind(&value[..COLUMNS.min(value.len())]);
             }
-            match value[first..].first_chunk::<DIMENSIONS>() {
-                Some(value) => sums.iter_mut().zip(value).for_each(|(sum, &v)| *sum += w * v),
-                None => sums.iter_mut().zip(&value[first..]).for_each(|(sum, &v)| *sum += w * v),
-            }
+            add(&mut sums, w, value);
         }
     }
     out.copy_from_slice(&sums[..out.len()]);

@@ -170,6 +170,20 @@ pub(crate) fn prefetch_second<T>(address: *const T) {
     let _ = address;
 }
 
+/// Elements in a cache line.
+pub(crate) const LINE: usize = 16;
+/// Columns that [`add`] sums in registers.
+pub(crate) const COLUMNS: usize = 64;
+
+/// `sums += factor row`; a row may have fewer elements than there are sums, or more.
+#[inline(always)]
+pub(crate) fn add(sums: &mut [f32; COLUMNS], factor: f32, row: &[f32]) {
+    match row.first_chunk::<COLUMNS>() {
+        Some(row) => sums.iter_mut().zip(row).for_each(|(sum, &v)| *sum += factor * v),
+        None => sums.iter_mut().zip(row).for_each(|(sum, &v)| *sum += factor * v),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

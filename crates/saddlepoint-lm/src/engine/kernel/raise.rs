@@ -2,8 +2,7 @@
 
 use saddlepoint_opt::simd::vectorized;
 
-/// Columns that are summed together, in registers.
-const COLUMNS: usize = 64;
+use super::lanes::{COLUMNS, add};
 
 /// `y += sum_i low[i] b[i, :]` with `b [r, out]`, one row of `b` after the other.
 pub(crate) fn raise(low: &[f32], b: &[f32], y: &mut [f32]) {
@@ -14,11 +13,7 @@ pub(crate) fn raise(low: &[f32], b: &[f32], y: &mut [f32]) {
             for (block, y) in y.chunks_mut(COLUMNS).enumerate() {
                 let mut sums = [0.0f32; COLUMNS];
                 for (&low, row) in low.iter().zip(b.chunks_exact(out)) {
-                    let row = &row[block * COLUMNS..];
-                    match row.first_chunk::<COLUMNS>() {
-                        Some(row) => sums.iter_mut().zip(row).for_each(|(sum, &b)| *sum += low * b),
-                        None => sums.iter_mut().zip(row).for_each(|(sum, &b)| *sum += low * b),
-                    }
+                    add(&mut sums, low, &row[block * COLUMNS..]);
                 }
                 y.iter_mut().zip(&sums).for_each(|(y, sum)| *y += sum);
             }

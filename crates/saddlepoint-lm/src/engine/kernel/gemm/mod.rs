@@ -25,13 +25,14 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
 #[cfg(target_arch = "x86_64")]
-pub(super) use amx::{Tiles, available, transposed};
+pub(super) use amx::{Tiles, ask_tile, available, transposed};
 use half::bf16;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use self::pack::Part;
 use self::tile::{Ahead, LARGEST, Left, Out, Right, Term};
+use super::lanes::LINE;
 use super::matmul::{Mat, Values};
 use crate::engine::aligned::Aligned;
 
@@ -51,8 +52,6 @@ const COLUMNS: usize = 48;
 /// What packing an element costs, in multiply-adds, and about how many parts a product is shared in.
 const PACKING: usize = 6;
 const SHARES: usize = 8;
-/// Elements in a cache line.
-const LINE: usize = 16;
 /// Elements of the largest tile.
 const TILE: usize = LARGEST.0 * LARGEST.1 * LINE;
 

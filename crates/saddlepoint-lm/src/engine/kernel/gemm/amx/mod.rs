@@ -28,13 +28,13 @@ use std::sync::{Mutex, PoisonError};
 use rayon::prelude::*;
 
 use super::super::matmul::{Mat, Values};
-use super::{LINE, PACKED, Piece, Product, shared};
+use super::{PACKED, Piece, Product, shared};
 use crate::engine::aligned::Aligned;
-use crate::engine::kernel::lanes::prefetch;
+use crate::engine::kernel::lanes::{LINE, prefetch};
 pub(in crate::engine::kernel) use split::transposed;
 use split::{Form, View};
 use unit::{SIDE, STEP, Sums, TILE};
-pub(in crate::engine::kernel) use unit::{Tiles, available};
+pub(in crate::engine::kernel) use unit::{Tiles, ask_tile, available};
 
 /// Most bytes of a packed group of rows, for each thread, and of a packed block of columns.
 const LEFT: usize = 3 << 20;

@@ -17,6 +17,20 @@ pub(super) const TILE: usize = 16 * STEP;
 /// Numbers of 16 bits that are asked for in a step.
 pub(super) const AHEAD: usize = 12 * 32;
 
+/// Asks for the lines of a tile at `p` and so many bytes, into the second-level cache: a part of an `asm!`.
+macro_rules! ask_tile {
+    ($bytes:literal) => {
+        concat!(
+            ".irp line, 0, 64, 128, 192, 256, 320, 384, 448, 512, 576, 640, 704, 768, 832, 896, 960\n",
+            "prefetcht1 [{p} + ",
+            $bytes,
+            " + \\line]\n",
+            ".endr"
+        )
+    };
+}
+pub(in crate::engine::kernel) use ask_tile;
+
 /// Whether the processor has the unit and the system lets this process use it, which has to be asked for.
 pub(in crate::engine::kernel) fn available() -> bool {
     static AVAILABLE: LazyLock<bool> = LazyLock::new(|| {

@@ -345,11 +345,13 @@ pub(super) fn product(
     }
 }
 
-/// `out = value`, or with `accumulate` `out += value`, of a sum in levels.
+/// `out = value`, or with `accumulate` `out += value`, of sums in levels: `scales` of the weights and that of the input.
 #[inline(always)]
-fn place(out: &mut f32, sum: i32, level: f32, accumulate: bool) {
-    let value = sum as f32 * level;
-    *out = if accumulate { *out + value } else { value };
+fn place(out: &mut [f32], sums: impl IntoIterator<Item = i32>, scales: &[f32], input: f32, accumulate: bool) {
+    for ((o, sum), &scale) in out.iter_mut().zip(sums).zip(scales) {
+        let value = sum as f32 * (scale * input);
+        *o = if accumulate { *o + value } else { value };
+    }
 }
 
 /// A piece with the instructions to compute it.
@@ -416,9 +418,7 @@ impl Piece<'_, '_> {
                 let mut read = [0; PANEL];
                 simd.read([sums[0][m], sums[1][m]], &mut read);
                 let out = &mut self.out[group.first + m][rows.clone()];
-                for ((o, &sum), &scale) in out.iter_mut().zip(&read).zip(scales) {
-                    place(o, sum, scale * group.scales[m], self.accumulate);
-                }
+                place(out, read, scales, group.scales[m], self.accumulate);
             }
         }
     }

@@ -11,8 +11,8 @@ use saddlepoint_opt::simd::vectorized;
 
 use super::{PANEL, Quantized, ROWS, STEP, place, round};
 use crate::engine::aligned::Aligned;
-use crate::engine::kernel::gemm::Tiles;
 pub(super) use crate::engine::kernel::gemm::available;
+use crate::engine::kernel::gemm::{Tiles, ask_tile};
 use crate::engine::kernel::team::Team;
 
 /// Inputs of a tile.
@@ -96,15 +96,13 @@ pub(super) fn product(
             for ((tile, levels), sums) in levels.zip(&sums.0) {
                 for (own, sums) in sums.iter().enumerate() {
                     let columns = (row + own * PANEL).min(rows)..(row + (own + 1) * PANEL).min(rows);
-                    let scales = &w.scales[first + columns.start.min(rows - 1)..];
+                    let scales = &w.scales[first + columns.start..];
                     let (upper, lower) = sums.split_at(INPUTS);
                     for (i, level) in levels.iter().enumerate() {
                         let out = &mut out[tile * INPUTS + i][columns.clone()];
-                        let sums = upper[i].iter().zip(&lower[i]);
-                        for ((o, (&upper, &lower)), &scale) in out.iter_mut().zip(sums).zip(scales) {
-                            let sum = upper.wrapping_mul(256).wrapping_add(lower);
-                            place(o, sum, scale * level, accumulate);
-                        }
+                        let bytes = upper[i].iter().zip(&lower[i]);
+                        let sums = bytes.map(|(upper, lower)| upper.wrapping_mul(256).wrapping_add(*lower));
+                        place(out, sums, scales, *level, accumulate);
                     }
                 }
             }
@@ -138,14 +136,10 @@ fn sum(
                 "tileloadd tmm4, [{a} + {line}]",
                 "tileloadd tmm6, [{b0} + {line}]",
                 "tdpbssd tmm0, tmm4, tmm6",
-                ".irp at, 0, 64, 128, 192, 256, 320, 384, 448, 512, 576, 640, 704, 768, 832, 896, 960",
-                "prefetcht1 [{p} + \\at]",
-                ".endr",
+                ask_tile!(0),
                 "tileloadd tmm7, [{b1} + {line}]",
                 "tdpbssd tmm1, tmm4, tmm7",
-                ".irp at, 0, 64, 128, 192, 256, 320, 384, 448, 512, 576, 640, 704, 768, 832, 896, 960",
-                "prefetcht1 [{p} + 1024 + \\at]",
-                ".endr",
+                ask_tile!(1024),
                 "add {a}, 1024",
                 "add {b0}, 1024",
                 "add {b1}, 1024",

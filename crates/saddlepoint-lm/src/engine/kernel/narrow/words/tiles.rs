@@ -13,7 +13,7 @@ use std::arch::x86_64::{
 use half::bf16;
 
 use crate::engine::aligned::Aligned;
-use crate::engine::kernel::gemm::{Tiles, available, transposed};
+use crate::engine::kernel::gemm::{Tiles, ask_tile, available, transposed};
 
 /// Rows of weights that are multiplied together: two tiles.
 pub(super) const ROWS: usize = 32;
@@ -142,16 +142,12 @@ fn sum(_configured: &Tiles, w: &[bf16], inputs: &[f32], k: usize, ahead: *const 
             "tileloadd tmm6, [{x} + {own}]",
             "tileloadd tmm4, [{w0} + {line}]",
             "tdpbf16ps tmm0, tmm4, tmm6",
-            ".irp at, 0, 64, 128, 192, 256, 320, 384, 448, 512, 576, 640, 704, 768, 832, 896, 960",
-            "prefetcht1 [{p} + \\at]",
-            ".endr",
+            ask_tile!(0),
             "tileloadd tmm7, [{x} + {own} + 1024]",
             "tdpbf16ps tmm1, tmm4, tmm7",
             "tileloadd tmm5, [{w1} + {line}]",
             "tdpbf16ps tmm2, tmm5, tmm6",
-            ".irp at, 0, 64, 128, 192, 256, 320, 384, 448, 512, 576, 640, 704, 768, 832, 896, 960",
-            "prefetcht1 [{p} + 1024 + \\at]",
-            ".endr",
+            ask_tile!(1024),
             "tdpbf16ps tmm3, tmm5, tmm7",
             "add {w0}, 64",
             "add {w1}, 64",
