@@ -95,7 +95,8 @@ impl System {
             }
             let singular = inertia.zero > 0 || inertia == wanted;
             if singular && delta_c == 0.0 && self.corner.contains(&0.0) {
-                delta_c = 1e-8 * mu.powf(0.25);
+                // Too near to rounding it regularises nothing, and as 0 it would be asked for again without an end.
+                delta_c = (1e-8 * mu.powf(0.25)).max(1e-12);
                 continue;
             }
             delta_w = match (std::mem::take(&mut first), past.last) {

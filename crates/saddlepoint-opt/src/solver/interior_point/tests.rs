@@ -60,6 +60,20 @@ fn iterates_near_a_solution_fall_together_like_those_of_newton() {
 }
 
 #[test]
+fn dependent_constraints_are_solved_where_the_barrier_has_vanished() {
+    let same = |name: &str| eq(name, |x| x[0] - 1.0).grad(|_, g| g.copy_from_slice(&[1.0, 0.0]));
+    let problem = bowl().subject_to(same("c")).subject_to(same("d")).hess_fd();
+    let stop = Stop { tolerance: 1e-300, ..Stop::default() };
+    let solver = InteriorPoint { stop, kappa_mu: 1e-300, ..InteriorPoint::default() };
+    let mut state = solver.init(&problem, &[0.9, 0.1]).expect("valid");
+    for _ in 0..3 {
+        solver.step(&problem, &mut state).expect("steps");
+    }
+    assert!(state.mu.abs() < f64::MIN_POSITIVE, "{state:?}");
+    assert_close!(state.x(), [1.0, 0.0], atol = 1e-12);
+}
+
+#[test]
 fn what_it_cannot_take_is_refused() {
     let told = |problem: Problem| {
         InteriorPoint::default().solve(&problem, &[0.0; 2]).expect_err("refused").to_string()
