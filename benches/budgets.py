@@ -6,8 +6,8 @@
 
 The first line takes a recipe of preference pairs, without the settings of its method. Each run of the second trains SmolLM2 with LoRA on pairs of answers to statements (Anthropic's model-written evaluations; all files are
 one data set, of which a run sees a part once) and measures the divergence at the end on held-out prompts. The controller's
-gains are softer than its defaults: answers of a word or two are learned between two measurements, and their divergence
-differs much from prompt to prompt. A run that is there already is read, not repeated, and so is a line of `--results`, to which each
+gains are softer than its defaults, since the divergence of these short answers differs much from prompt to prompt; and the
+learning rate stays, since a policy whose rate falls no longer follows beta. A run that is there already is read, not repeated, and so is a line of `--results`, to which each
 run adds one: runs take minutes each, and may be made on several days. A budget is kept if the measured
 divergence is at most 1.1 of it, and used if its 95 % interval is not below 0.9 of it or if the tether ended at
 the method's own beta, where it does not bind. A penalty does the same for a budget if with one beta the intervals of all
@@ -43,7 +43,7 @@ eval_fraction = 0.03
 [method]
 name = "dpo"
 [tether]
-every = 16
+every = 8
 prompts = 128
 final_prompts = 300
 max_completion_length = 16
@@ -52,12 +52,12 @@ ki = 0.3
 kd = 0.5
 nu = 0.5
 [optimizer]
-learning_rate = 5e-4
+learning_rate = 2e-4
 [train]
 output_dir = "unused"
-max_steps = 160
-per_device_train_batch_size = 4
-lr_scheduler_type = "linear"
+max_steps = 80
+per_device_train_batch_size = 8
+lr_scheduler_type = "constant"
 logging_steps = 10
 """
 

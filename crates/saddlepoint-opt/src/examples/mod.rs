@@ -2,11 +2,14 @@
 
 pub mod csv;
 pub mod libsvm;
+mod whole;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use saddlepoint_core::quote::escaped;
+
+pub use self::whole::Whole;
 
 /// Examples with sparse features.
 #[derive(Debug, Clone, Default, PartialEq)]

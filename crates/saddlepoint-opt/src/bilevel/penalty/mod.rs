@@ -95,8 +95,10 @@ pub enum Loops {
     /// Some steps of the lower level a step of the upper one.
     Double {
         /// Steps of the lower level, >= 1.
+        #[serde(default = "Loops::inner")]
         inner: u32,
         /// Samples of the upper step, >= 1.
+        #[serde(default = "Loops::batch")]
         batch: u32,
     },
     /// One step of each, with momentum where gradients are sampled.
@@ -106,10 +108,20 @@ pub enum Loops {
     },
 }
 
+impl Loops {
+    fn inner() -> u32 {
+        5
+    }
+
+    fn batch() -> u32 {
+        1
+    }
+}
+
 impl Default for PenaltyBilevel {
     fn default() -> Self {
         Self {
-            loops: Loops::Double { inner: 5, batch: 1 },
+            loops: Loops::Double { inner: Loops::inner(), batch: Loops::batch() },
             sigma: 0.1,
             power: 1.0 / 3.0,
             floor: 0.01,

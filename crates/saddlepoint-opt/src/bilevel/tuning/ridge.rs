@@ -9,14 +9,15 @@
 //! The intercept is not penalised.
 
 use crate::bilevel::{Bilevel, LowerCurvature, Sizes};
-use crate::examples::Examples;
+use crate::examples::{Examples, Whole};
+use crate::linalg::{add_scaled, dot};
 use crate::problem::{Bounds, Simple};
 
 /// Training and held-out examples.
 #[derive(Debug, Clone)]
 pub struct Ridge {
-    train: Examples,
-    held_out: Examples,
+    train: Whole,
+    held_out: Whole,
     /// Whether all features share one penalty.
     shared: bool,
     bounds: Simple,
@@ -28,28 +29,40 @@ impl Ridge {
         assert_eq!(train.features, held_out.features, "the same features");
         let penalties = if shared { 1 } else { train.features };
         let bounds = Bounds::new(vec![least; penalties], vec![most; penalties]).into();
-        Self { train, held_out, shared, bounds }
+        Self { train: Whole::new(train), held_out: Whole::new(held_out), shared, bounds }
     }
 
     /// Mean squared error on some examples.
     pub fn error(&self, examples: &Examples, y: &[f64]) -> f64 {
-        let square = |i| self.residual(examples, i, y).powi(2);
-        (0..examples.len()).map(square).sum::<f64>() / examples.len().max(1) as f64
+        let d = self.features();
+        let residual = |i: usize| examples.dot(i, &y[..d]) + y[d] - examples.labels[i];
+        (0..examples.len()).map(|i| residual(i).powi(2)).sum::<f64>() / examples.len().max(1) as f64
     }
 
-    fn residual(&self, examples: &Examples, i: usize, y: &[f64]) -> f64 {
-        let d = self.train.features;
-        examples.dot(i, &y[..d]) + y[d] - examples.labels[i]
+    fn features(&self) -> usize {
+        self.train.examples().features
     }
 
-    /// `out += Σ_i (a z_i, a)/N` with `a` of each example.
-    fn add_mean(&self, examples: &Examples, a: impl Fn(usize) -> f64, out: &mut [f64]) {
-        let (d, count) = (self.train.features, examples.len() as f64);
-        for i in 0..examples.len() {
-            let a = a(i) / count;
-            examples.add(i, a, &mut out[..d]);
-            out[d] += a;
-        }
+    /// `wᵀ z_i + b − t_i` of each.
+    fn residuals(&self, of: &Whole, y: &[f64]) -> Vec<f64> {
+        let d = self.features();
+        let mut all = of.products(&y[..d], y[d]);
+        add_scaled(&mut all, -1.0, &of.examples().labels);
+        all
+    }
+
+    fn half_mean_square(&self, of: &Whole, y: &[f64]) -> f64 {
+        let residuals = self.residuals(of, y);
+        0.5 * dot(&residuals, &residuals) / residuals.len() as f64
+    }
+
+    /// `out += Σ_i a_i (z_i, 1)/N`.
+    fn add_mean(&self, of: &Whole, mut a: Vec<f64>, out: &mut [f64]) {
+        let (w, b) = out.split_at_mut(self.features());
+        let count = a.len() as f64;
+        a.iter_mut().for_each(|a| *a /= count);
+        of.add_sum(&a, w);
+        b[0] += a.iter().sum::<f64>();
     }
 
     fn penalty(&self, x: &[f64], j: usize) -> f64 {
@@ -59,30 +72,30 @@ impl Ridge {
 
 impl Bilevel for Ridge {
     fn sizes(&self) -> Sizes {
-        let d = self.train.features;
+        let d = self.features();
         Sizes { upper: if self.shared { 1 } else { d }, lower: d + 1, constraints: 0 }
     }
 
     fn upper(&self, _x: &[f64], y: &[f64]) -> f64 {
-        0.5 * self.error(&self.held_out, y)
+        self.half_mean_square(&self.held_out, y)
     }
 
     fn upper_grad(&self, _x: &[f64], y: &[f64], dx: &mut [f64], dy: &mut [f64]) {
         dx.fill(0.0);
         dy.fill(0.0);
-        self.add_mean(&self.held_out, |i| self.residual(&self.held_out, i, y), dy);
+        self.add_mean(&self.held_out, self.residuals(&self.held_out, y), dy);
     }
 
     fn lower(&self, x: &[f64], y: &[f64]) -> f64 {
         let penalty = |j: usize| self.penalty(x, j) * y[j] * y[j];
-        0.5 * self.error(&self.train, y) + 0.5 * (0..self.train.features).map(penalty).sum::<f64>()
+        self.half_mean_square(&self.train, y) + 0.5 * (0..self.features()).map(penalty).sum::<f64>()
     }
 
     fn lower_grad(&self, x: &[f64], y: &[f64], dx: &mut [f64], dy: &mut [f64]) {
         dx.fill(0.0);
         dy.fill(0.0);
-        self.add_mean(&self.train, |i| self.residual(&self.train, i, y), dy);
-        for j in 0..self.train.features {
+        self.add_mean(&self.train, self.residuals(&self.train, y), dy);
+        for j in 0..self.features() {
             let pull = self.penalty(x, j) * y[j];
             dy[j] += pull;
             dx[if self.shared { 0 } else { j }] += 0.5 * pull * y[j];
@@ -96,9 +109,9 @@ impl Bilevel for Ridge {
 
 impl LowerCurvature for Ridge {
     fn hess_yy(&self, x: &[f64], _y: &[f64], v: &[f64], out: &mut [f64]) {
-        let d = self.train.features;
+        let d = self.features();
         out.fill(0.0);
-        self.add_mean(&self.train, |i| self.train.dot(i, &v[..d]) + v[d], out);
+        self.add_mean(&self.train, self.train.products(&v[..d], v[d]), out);
         for j in 0..d {
             out[j] += self.penalty(x, j) * v[j];
         }
@@ -106,7 +119,7 @@ impl LowerCurvature for Ridge {
 
     fn hess_xy(&self, x: &[f64], y: &[f64], v: &[f64], out: &mut [f64]) {
         out.fill(0.0);
-        for j in 0..self.train.features {
+        for j in 0..self.features() {
             out[if self.shared { 0 } else { j }] += self.penalty(x, j) * y[j] * v[j];
         }
     }

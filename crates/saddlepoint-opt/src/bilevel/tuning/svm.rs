@@ -15,7 +15,7 @@
 use crate::Result;
 use crate::bilevel::conjugate::conjugate_gradients;
 use crate::bilevel::{Bilevel, LowerCurvature, Sizes};
-use crate::examples::Examples;
+use crate::examples::{Examples, Whole};
 use crate::linalg::{add_scaled, dot, norm};
 use crate::problem::{Bounds, Simple};
 
@@ -25,11 +25,11 @@ const LEAK: f64 = 0.01;
 /// Training and held-out examples with labels ±1.
 #[derive(Debug, Clone)]
 pub struct Svm {
-    pub(super) train: Examples,
-    pub(super) held_out: Examples,
+    train: Whole,
+    held_out: Whole,
     /// Which weight each training example has.
-    pub(super) groups: Vec<usize>,
-    pub(super) bounds: Simple,
+    groups: Vec<usize>,
+    bounds: Simple,
     pub(super) weights: usize,
 }
 
@@ -41,57 +41,85 @@ impl Svm {
         assert_eq!(train.features, held_out.features, "the same features");
         let weights = groups.iter().max().map_or(0, |last| last + 1);
         let bounds = Bounds::new(vec![least; weights], vec![most; weights]).into();
-        Self { train, held_out, groups, bounds, weights }
-    }
-
-    /// `wᵀ z_i + b` of an example.
-    pub fn decision(&self, examples: &Examples, i: usize, y: &[f64]) -> f64 {
-        decision(examples, i, y, self.train.features)
+        Self { train: Whole::new(train), held_out: Whole::new(held_out), groups, bounds, weights }
     }
 
     /// The upper objective on some examples, and the share of them that is classified rightly.
     pub fn score(&self, examples: &Examples, y: &[f64]) -> (f64, f64) {
-        let d = self.train.features;
-        let length = norm(&y[..d]).max(f64::MIN_POSITIVE);
-        let margins = (0..examples.len()).map(|i| examples.labels[i] * decision(examples, i, y, d));
+        let d = self.features();
+        let decisions = (0..examples.len()).map(|i| examples.dot(i, &y[..d]) + y[d]);
+        self.judged(&examples.labels, decisions, y)
+    }
+
+    /// The same of decisions that were made.
+    fn judged(&self, labels: &[f64], decisions: impl Iterator<Item = f64>, y: &[f64]) -> (f64, f64) {
+        let length = self.length(y);
         let (mut loss, mut right) = (0.0, 0_usize);
-        for margin in margins {
+        for margin in decisions.zip(labels).map(|(decision, label)| label * decision) {
             loss += leaky(margin / length).0;
             right += usize::from(margin > 0.0);
         }
-        (loss, right as f64 / examples.len().max(1) as f64)
+        (loss, right as f64 / labels.len().max(1) as f64)
+    }
+
+    fn upper(&self, y: &[f64]) -> f64 {
+        let decisions = self.decisions(&self.held_out, y);
+        self.judged(&self.held_out.examples().labels, decisions.into_iter(), y).0
     }
 
     fn upper_grad(&self, y: &[f64], dy: &mut [f64]) {
-        let d = self.train.features;
-        let length = norm(&y[..d]).max(f64::MIN_POSITIVE);
+        let (d, length) = (self.features(), self.length(y));
         dy.fill(0.0);
         let mut along = 0.0;
-        for i in 0..self.held_out.len() {
-            let label = self.held_out.labels[i];
-            let margin = label * decision(&self.held_out, i, y, d) / length;
+        let mut pulls = self.decisions(&self.held_out, y);
+        for (pull, label) in pulls.iter_mut().zip(&self.held_out.examples().labels) {
+            let margin = label * *pull / length;
             let slope = leaky(margin).1 / length;
-            self.held_out.add(i, label * slope, &mut dy[..d]);
-            dy[d] += label * slope;
             along += slope * margin;
+            *pull = label * slope;
         }
+        add_pulls(&self.held_out, &pulls, &mut dy[..=d]);
         // The margin is divided by the length of w.
         add_scaled(&mut dy[..d], -along / length, &y[..d]);
     }
 
-    /// `exp(c_i)` of an example.
+    fn features(&self) -> usize {
+        self.train.examples().features
+    }
+
+    fn labels(&self) -> &[f64] {
+        &self.train.examples().labels
+    }
+
+    /// `|w|`, above 0.
+    fn length(&self, y: &[f64]) -> f64 {
+        norm(&y[..self.features()]).max(f64::MIN_POSITIVE)
+    }
+
+    /// `exp(c_i)` of a training example.
     fn weight(&self, x: &[f64], i: usize) -> f64 {
         x[self.groups[i]].exp()
     }
 
-    /// `1 − m_i` of a training example.
-    fn shortfall(&self, i: usize, y: &[f64]) -> f64 {
-        1.0 - self.train.labels[i] * decision(&self.train, i, y, self.train.features)
+    /// `wᵀ z_i + b` of each.
+    fn decisions(&self, of: &Whole, y: &[f64]) -> Vec<f64> {
+        let d = self.features();
+        of.products(&y[..d], y[d])
+    }
+
+    /// `1 − m_i` of the training examples.
+    fn shortfalls(&self, y: &[f64]) -> Vec<f64> {
+        let mut all = self.decisions(&self.train, y);
+        all.iter_mut().zip(self.labels()).for_each(|(of, label)| *of = 1.0 - label * *of);
+        all
     }
 }
 
-fn decision(examples: &Examples, i: usize, y: &[f64], features: usize) -> f64 {
-    examples.dot(i, &y[..features]) + y[features]
+/// `out += Σ_i s_i (z_i, 1)`.
+fn add_pulls(of: &Whole, s: &[f64], out: &mut [f64]) {
+    let (w, b) = out.split_at_mut(of.examples().features);
+    of.add_sum(s, w);
+    b[0] += s.iter().sum::<f64>();
 }
 
 /// `leaky(2 σ(−5 μ) − 1)` and its derivative.
@@ -108,11 +136,11 @@ pub struct Hinge<'a>(pub &'a Svm);
 
 impl Bilevel for Hinge<'_> {
     fn sizes(&self) -> Sizes {
-        Sizes { upper: self.0.weights, lower: self.0.train.features + 1, constraints: 0 }
+        Sizes { upper: self.0.weights, lower: self.0.features() + 1, constraints: 0 }
     }
 
     fn upper(&self, _x: &[f64], y: &[f64]) -> f64 {
-        self.0.score(&self.0.held_out, y).0
+        self.0.upper(y)
     }
 
     fn upper_grad(&self, _x: &[f64], y: &[f64], dx: &mut [f64], dy: &mut [f64]) {
@@ -121,28 +149,28 @@ impl Bilevel for Hinge<'_> {
     }
 
     fn lower(&self, x: &[f64], y: &[f64]) -> f64 {
-        let w = &y[..self.0.train.features];
-        let loss = |i| self.0.weight(x, i) * self.0.shortfall(i, y).max(0.0).powi(2);
-        0.5 * dot(w, w) + 0.5 * (0..self.0.train.len()).map(loss).sum::<f64>()
+        let w = &y[..self.0.features()];
+        let loss = |(i, short): (usize, &f64)| self.0.weight(x, i) * short.max(0.0).powi(2);
+        0.5 * dot(w, w) + 0.5 * self.0.shortfalls(y).iter().enumerate().map(loss).sum::<f64>()
     }
 
     fn lower_grad(&self, x: &[f64], y: &[f64], dx: &mut [f64], dy: &mut [f64]) {
-        let d = self.0.train.features;
+        let d = self.0.features();
         dx.fill(0.0);
         dy[..d].copy_from_slice(&y[..d]);
         dy[d] = 0.0;
-        for i in 0..self.0.train.len() {
-            let shortfall = self.0.shortfall(i, y);
+        let mut pulls = self.0.shortfalls(y);
+        for (i, pull) in pulls.iter_mut().enumerate() {
+            let shortfall = std::mem::take(pull);
             // Not a number goes on as such.
             if shortfall <= 0.0 {
                 continue;
             }
             let weight = self.0.weight(x, i);
             dx[self.0.groups[i]] += 0.5 * weight * shortfall * shortfall;
-            let pull = -weight * shortfall * self.0.train.labels[i];
-            self.0.train.add(i, pull, &mut dy[..d]);
-            dy[d] += pull;
+            *pull = -weight * shortfall * self.0.labels()[i];
         }
+        add_pulls(&self.0.train, &pulls, dy);
     }
 
     fn upper_set(&self) -> &Simple {
@@ -152,24 +180,21 @@ impl Bilevel for Hinge<'_> {
 
 impl LowerCurvature for Hinge<'_> {
     fn hess_yy(&self, x: &[f64], y: &[f64], v: &[f64], out: &mut [f64]) {
-        let d = self.0.train.features;
+        let d = self.0.features();
         out[..d].copy_from_slice(&v[..d]);
         out[d] = 0.0;
-        for i in (0..self.0.train.len()).filter(|&i| self.0.shortfall(i, y) > 0.0) {
-            let along = self.0.weight(x, i) * decision(&self.0.train, i, v, d);
-            self.0.train.add(i, along, &mut out[..d]);
-            out[d] += along;
+        let mut along = self.0.decisions(&self.0.train, v);
+        for (i, (along, short)) in along.iter_mut().zip(self.0.shortfalls(y)).enumerate() {
+            *along = if short > 0.0 { self.0.weight(x, i) * *along } else { 0.0 };
         }
+        add_pulls(&self.0.train, &along, out);
     }
 
     fn hess_xy(&self, x: &[f64], y: &[f64], v: &[f64], out: &mut [f64]) {
         out.fill(0.0);
-        for i in 0..self.0.train.len() {
-            let shortfall = self.0.shortfall(i, y);
-            if shortfall > 0.0 {
-                let along = self.0.train.labels[i] * decision(&self.0.train, i, v, self.0.train.features);
-                out[self.0.groups[i]] -= self.0.weight(x, i) * shortfall * along;
-            }
+        let along = self.0.decisions(&self.0.train, v);
+        for (i, shortfall) in self.0.shortfalls(y).into_iter().enumerate().filter(|(_, short)| *short > 0.0) {
+            out[self.0.groups[i]] -= self.0.weight(x, i) * shortfall * self.0.labels()[i] * along[i];
         }
     }
 }
@@ -181,7 +206,7 @@ pub struct Slack<'a>(pub &'a Svm);
 impl Slack<'_> {
     /// `(w, b)` with the `ξ` and the multipliers that go with it.
     pub fn lift(&self, x: &[f64], y: &[f64]) -> (Vec<f64>, Vec<f64>) {
-        let slack: Vec<f64> = (0..self.0.train.len()).map(|i| self.0.shortfall(i, y).max(0.0)).collect();
+        let slack: Vec<f64> = self.0.shortfalls(y).into_iter().map(|short| short.max(0.0)).collect();
         let multipliers = slack.iter().enumerate().map(|(i, slack)| self.0.weight(x, i) * slack).collect();
         ([y, &slack].concat(), multipliers)
     }
@@ -189,29 +214,29 @@ impl Slack<'_> {
 
 impl Bilevel for Slack<'_> {
     fn sizes(&self) -> Sizes {
-        let examples = self.0.train.len();
-        Sizes { upper: self.0.weights, lower: self.0.train.features + 1 + examples, constraints: examples }
+        let examples = self.0.labels().len();
+        Sizes { upper: self.0.weights, lower: self.0.features() + 1 + examples, constraints: examples }
     }
 
     fn upper(&self, _x: &[f64], y: &[f64]) -> f64 {
-        self.0.score(&self.0.held_out, y).0
+        self.0.upper(y)
     }
 
     fn upper_grad(&self, _x: &[f64], y: &[f64], dx: &mut [f64], dy: &mut [f64]) {
-        let (model, slack) = dy.split_at_mut(self.0.train.features + 1);
+        let (model, slack) = dy.split_at_mut(self.0.features() + 1);
         dx.fill(0.0);
         slack.fill(0.0);
         self.0.upper_grad(y, model);
     }
 
     fn lower(&self, x: &[f64], y: &[f64]) -> f64 {
-        let d = self.0.train.features;
+        let d = self.0.features();
         let loss = |(i, slack): (usize, &f64)| self.0.weight(x, i) * slack * slack;
         0.5 * dot(&y[..d], &y[..d]) + 0.5 * y[d + 1..].iter().enumerate().map(loss).sum::<f64>()
     }
 
     fn lower_grad(&self, x: &[f64], y: &[f64], dx: &mut [f64], dy: &mut [f64]) {
-        let d = self.0.train.features;
+        let d = self.0.features();
         dx.fill(0.0);
         dy[..d].copy_from_slice(&y[..d]);
         dy[d] = 0.0;
@@ -223,20 +248,19 @@ impl Bilevel for Slack<'_> {
     }
 
     fn constraints(&self, _x: &[f64], y: &[f64], g: &mut [f64]) {
-        let d = self.0.train.features;
-        for (i, g) in g.iter_mut().enumerate() {
-            *g = self.0.shortfall(i, y) - y[d + 1 + i];
+        let d = self.0.features();
+        let slack = &y[d + 1..];
+        for ((g, short), slack) in g.iter_mut().zip(self.0.shortfalls(y)).zip(slack) {
+            *g = short - slack;
         }
     }
 
     fn vjp(&self, _x: &[f64], _y: &[f64], w: &[f64], _dx: &mut [f64], dy: &mut [f64]) {
-        let d = self.0.train.features;
-        for (i, w) in w.iter().enumerate().filter(|(_, w)| **w != 0.0) {
-            let pull = -w * self.0.train.labels[i];
-            self.0.train.add(i, pull, &mut dy[..d]);
-            dy[d] += pull;
-            dy[d + 1 + i] -= w;
-        }
+        let d = self.0.features();
+        let (model, slack) = dy.split_at_mut(d + 1);
+        add_scaled(slack, -1.0, w);
+        let pulls: Vec<f64> = w.iter().zip(self.0.labels()).map(|(w, label)| -w * label).collect();
+        add_pulls(&self.0.train, &pulls, model);
     }
 
     fn upper_set(&self) -> &Simple {
@@ -250,11 +274,11 @@ impl Bilevel for Slack<'_> {
     /// a piecewise quadratic of `d + 1` variables: Newton's method with a line search, exact once the active set stands.
     fn project(&self, x: &mut [f64], y: &mut [f64]) -> Result<()> {
         self.0.bounds.prox(1.0, x);
-        let d = self.0.train.features;
+        let d = self.0.features();
         let (model, slack) = y.split_at_mut(d + 1);
         let start = model.to_vec();
         let excess = |v: &[f64]| -> Vec<f64> {
-            slack.iter().enumerate().map(|(i, slack)| (self.0.shortfall(i, v) - slack).max(0.0)).collect()
+            self.0.shortfalls(v).iter().zip(&*slack).map(|(short, slack)| (short - slack).max(0.0)).collect()
         };
         let cost = |v: &[f64], excess: &[f64]| {
             let away: f64 = v.iter().zip(&start).map(|(v, start)| (v - start).powi(2)).sum();
@@ -264,21 +288,17 @@ impl Bilevel for Slack<'_> {
         for _ in 0..NEWTON_STEPS {
             // Minus the gradient.
             let mut down: Vec<f64> = start.iter().zip(&v).map(|(start, v)| start - v).collect();
-            for (i, over) in over.iter().enumerate().filter(|(_, over)| **over > 0.0) {
-                let pull = over * self.0.train.labels[i];
-                self.0.train.add(i, pull, &mut down[..d]);
-                down[d] += pull;
-            }
+            let pulls: Vec<f64> = over.iter().zip(self.0.labels()).map(|(over, label)| over * label).collect();
+            add_pulls(&self.0.train, &pulls, &mut down);
             if norm(&down) <= 1e-13 * (1.0 + norm(&start) + norm(&over)) {
                 break;
             }
             let step = conjugate_gradients(&down, 1e-14, |u, out| {
                 out.copy_from_slice(u);
-                for i in (0..over.len()).filter(|&i| over[i] > 0.0) {
-                    let along = decision(&self.0.train, i, u, d);
-                    self.0.train.add(i, along, &mut out[..d]);
-                    out[d] += along;
-                }
+                let mut along = self.0.decisions(&self.0.train, u);
+                let off = along.iter_mut().zip(&over).filter(|(_, over)| **over <= 0.0);
+                off.for_each(|(along, _)| *along = 0.0);
+                add_pulls(&self.0.train, &along, out);
             });
             let (here, slope) = (cost(&v, &over), dot(&down, &step));
             let mut length = 1.0;
