@@ -6,8 +6,9 @@
 
 The first line takes a recipe of preference pairs, without the settings of its method. Each run of the second trains SmolLM2 with LoRA on pairs of answers to statements (Anthropic's model-written evaluations; all files are
 one data set, of which a run sees a part once) and measures the divergence at the end on held-out prompts. The controller's
-gains are softer than its defaults, since the divergence of these short answers differs much from prompt to prompt; and the
-learning rate stays, since a policy whose rate falls no longer follows beta. A run that is there already is read, not repeated, and so is a line of `--results`, to which each
+gains are softer than its defaults, since the divergence of these short answers differs much from prompt to prompt; the
+learning rate does not fall to zero, since a policy that stands still no longer follows beta; and what the controller leaves is
+made up for at the end by `rescale`. A run that is there already is read, not repeated, and so is a line of `--results`, to which each
 run adds one: runs take minutes each, and may be made on several days. A budget is kept if the measured
 divergence is at most 1.1 of it, and used if its 95 % interval is not below 0.9 of it or if the tether ended at
 the method's own beta, where it does not bind. A penalty does the same for a budget if with one beta the intervals of all
@@ -39,25 +40,28 @@ dtype = "bf16"
 lora = {{ r = 16, lora_alpha = 32.0 }}
 [data]
 path = {data}
-eval_fraction = 0.03
+eval_fraction = 0.06
 [method]
 name = "dpo"
 [tether]
 every = 8
-prompts = 128
-final_prompts = 300
+prompts = 64
+final_prompts = 600
+samples = 2
+rescale = true
 max_completion_length = 16
 kp = 0.5
 ki = 0.3
 kd = 0.5
 nu = 0.5
 [optimizer]
-learning_rate = 2e-4
+learning_rate = 4e-4
 [train]
 output_dir = "unused"
-max_steps = 80
+max_steps = 72
 per_device_train_batch_size = 8
-lr_scheduler_type = "constant"
+lr_scheduler_type = "cosine"
+min_lr_rate = 0.25
 logging_steps = 10
 """
 

@@ -37,7 +37,7 @@ pub use train::{OptimizerConfig, TrainConfig};
 use crate::method::{Method, MethodConfig, Teaching};
 use crate::reward::{RewardConfig, Rewards};
 use crate::rollout::{Plan, RolloutConfig};
-use crate::tether::{Tether, TetherConfig};
+use crate::tether::{ReferenceConfig, Tether, TetherConfig};
 use crate::{Error, Result};
 
 /// The configuration of a run.
@@ -132,6 +132,7 @@ impl Recipe {
         }
         if let Some(tether) = &self.tether {
             Tether::new(tether.clone(), &*method)?;
+            self.check_rescale(tether)?;
         }
         if self.tether.is_some() && !held_out {
             let problem = "is measured on held-out prompts: set data.eval_path or data.eval_fraction";
@@ -219,6 +220,20 @@ impl Recipe {
             return Err(Error::Config { key: "rollout.server".to_owned(), problem });
         }
         Ok(Some(plan))
+    }
+
+    /// Refuses a factor on the update where there is no line to move on, or no budget to meet.
+    fn check_rescale(&self, tether: &TetherConfig) -> Result<()> {
+        let needs = match () {
+            () if !tether.rescale => return Ok(()),
+            () if tether.budget.is_none() => "a `budget` that it is to meet",
+            () if self.model.lora.is_none() => "an adapter whose update it can scale (model.lora)",
+            () if tether.reference != ReferenceConfig::Initial => {
+                "reference = \"initial\", on the line from which it moves the policy"
+            }
+            () => return Ok(()),
+        };
+        Err(refused("tether.rescale", format!("needs {needs}")))
     }
 
     fn check_precomputing(&self, method: &dyn Method) -> Result<()> {

@@ -43,7 +43,8 @@
 //! # The end
 //! The trainer keeps the latest iterate whose measurement was [`Verdict::Held`]. The last iterate is measured on
 //! held-out prompts; unless it is held, the run ends with the kept one, measured afresh (never with the
-//! measurement that selected it).
+//! measurement that selected it). With `rescale` the last iterate is moved first, on its line from the reference, to where
+//! those prompts say that the budget is, and measured afresh.
 
 pub mod dual;
 pub mod gradient;
@@ -86,6 +87,8 @@ pub struct TetherConfig {
     pub prompts: usize,
     /// Held-out prompts of the measurement at the end, at least 2; all there are if fewer.
     pub final_prompts: usize,
+    /// At the end, scale the adapter's update by one factor, at most 1.25, so that the divergence meets the budget (docs/tether.md).
+    pub rescale: bool,
     /// Samples a prompt.
     pub samples: usize,
     /// Longest sample, in tokens; the divergence counts up to there, and samples cut there are reported.
@@ -106,6 +109,7 @@ impl Default for TetherConfig {
             every: 10,
             prompts: 32,
             final_prompts: 256,
+            rescale: false,
             samples: 1,
             max_completion_length: 128,
             dual: DualConfig::default(),
@@ -223,6 +227,12 @@ impl Tether {
         self.own.is_none() || self.duals.is_some()
     }
 
+    /// Whether the coefficient is above the method's own: where it is not, the budget holds by itself.
+    pub fn binds(&self) -> bool {
+        // The limit is kept as a logarithm.
+        self.beta() > self.own.unwrap_or(0.0) * (1.0 + 1e-9)
+    }
+
     /// The statistics it reads of a training batch.
     pub fn want(&self) -> Want {
         Want { divergence: self.pulls().then_some(self.config.divergence), ..Want::default() }
@@ -306,6 +316,7 @@ impl Tether {
             truncated: measured.truncated,
             clamped: self.clamped(),
             estimates: measured.estimates,
+            scale: None,
         }
     }
 }
@@ -347,6 +358,9 @@ pub struct Report {
     /// What other estimates of the reverse KL say of the same samples.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub estimates: Option<Estimates>,
+    /// The factor on the adapter's update, with `rescale`; none where the run ended with an iterate that was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<f64>,
 }
 
 fn setting(key: &str, problem: String) -> Error {

@@ -18,7 +18,11 @@ use super::summary::{Evaluation, SampleSummary, Summary};
 use super::{Event, MODEL, Observer, SAMPLES, SUMMARY};
 use crate::Result;
 use crate::data::generate::GenerateConfig;
-use crate::tether::{Report, Verdict};
+use crate::tether::{Measurement, Report, Verdict};
+
+/// Random streams of the samples after training.
+const AFTER: &str = "samples/after";
+const AGAIN: &str = "samples/after/again";
 
 /// The summary of a run that is complete.
 pub(super) fn summary(dir: &Path) -> Result<Option<Summary>> {
@@ -43,20 +47,27 @@ impl Run<'_> {
         self.sampling().draw(&self.policy, prompts, seed)
     }
 
-    /// Samples after training and measures the divergence along them, if there is a tether.
-    fn measure(
+    /// Samples by the random stream of that name and measures the divergence along them, if there is a tether.
+    pub(super) fn measure(
         &mut self,
         prompts: &[Asked<'_>],
+        stream: &str,
         step: u64,
         observer: Observer,
-    ) -> Result<(Vec<Drawn>, Option<Report>)> {
-        let after = self.draw(&Asked::ids(prompts), "samples/after", step, observer)?;
-        let Some(tether) = &self.tether else { return Ok((after, None)) };
+    ) -> Result<(Vec<Drawn>, Option<Measurement>)> {
+        let drawn = self.draw(&Asked::ids(prompts), stream, step, observer)?;
+        let Some(tether) = &self.tether else { return Ok((drawn, None)) };
         let sampling = self.sampling();
-        let measured = sampling.measure(&mut self.policy, prompts, &after, tether.config())?;
+        let measured = sampling.measure(&mut self.policy, prompts, &drawn, tether.config())?;
         observer(&Event::Measured { step, measured: &measured, verdict: tether.verdict(&measured) });
-        Ok((after, Some(tether.report(&measured))))
+        Ok((drawn, Some(measured)))
     }
+}
+
+/// A measurement that does not show that the budget is held.
+fn left<'a>(run: &Run, measured: Option<&'a Measurement>) -> Option<&'a Measurement> {
+    let verdict = |of: &&Measurement| run.tether.as_ref().and_then(|tether| tether.verdict(of));
+    measured.filter(|of| verdict(of).is_some_and(|verdict| verdict != Verdict::Held))
 }
 
 /// Chooses the weights that the run ends with, measures, samples and evaluates them, and writes `model/`,
@@ -73,20 +84,27 @@ pub(super) fn finish(run: &mut Run, observer: Observer) -> Result<Summary> {
     }
 
     let (prompts, held_out) = job.sampled_prompts();
-    let (mut after, mut report) = (Vec::new(), None);
+    let (mut after, mut measured, mut line) = (Vec::new(), None, None);
     if !prompts.is_empty() {
-        (after, report) = run.measure(&prompts, model_step, observer)?;
+        line = run.rescale(&prompts, model_step, observer)?;
+        (after, measured) = run.measure(&prompts, AFTER, model_step, observer)?;
     }
-    let verdict = report.as_ref().and_then(|report: &Report| report.verdict);
+    if let (Some(line), Some(of)) = (&mut line, left(run, measured.as_ref())) {
+        let factor = line.follow(of.interval[1]);
+        run.scale_adapter(factor);
+        (after, measured) = run.measure(&prompts, AGAIN, model_step, observer)?;
+    }
     if let Some(kept) = &run.state.kept
-        && verdict.is_some_and(|verdict| verdict != Verdict::Held)
+        && left(run, measured.as_ref()).is_some()
     {
-        model_step = kept.step;
+        (model_step, line) = (kept.step, None);
         run.policy.trainable().params.copy_from_slice(&run.kept);
-        (after, report) = run.measure(&prompts, model_step, observer)?;
+        (after, measured) = run.measure(&prompts, AFTER, model_step, observer)?;
     }
+    let scale = line.map(|line| line.scale);
+    let report = run.tether.as_ref().zip(measured).map(|(tether, of)| Report { scale, ..tether.report(&of) });
 
-    let after_means = match run.evaluated.take().filter(|(step, _)| *step == model_step) {
+    let after_means = match run.evaluated.take().filter(|(step, _)| *step == model_step && scale.is_none()) {
         Some((_, means)) => Some(means),
         None => run.evaluate()?,
     };
@@ -119,10 +137,10 @@ pub(super) fn finish(run: &mut Run, observer: Observer) -> Result<Summary> {
             source,
         })?;
     }
-    let scale = job.score_scale(&mut run.policy)?;
+    let score_scale = job.score_scale(&mut run.policy)?;
     atomic::dir(&model, |folder| {
         write_weights(folder, &job.recipe, &job.model, &mut run.policy)?;
-        scale.map_or(Ok(()), |scale| scale.write(folder))
+        score_scale.map_or(Ok(()), |scale| scale.write(folder))
     })?;
 
     let summary = Summary {

@@ -21,6 +21,7 @@ mod memory;
 mod mismatched;
 mod on_policy;
 mod order;
+mod rescale;
 mod sampling;
 mod scale;
 mod setup;

@@ -94,18 +94,24 @@ impl Sampling {
         while !rest.is_empty() {
             let [mut forest, mut reference] = [Forest::default(), Forest::default()];
             let mut rows = Vec::new();
+            // The prompt that was stored last, and its places; its samples follow one another.
+            let mut stored: Option<(usize, [usize; 2])> = None;
             while let Some(next) = rest.first() {
                 let asked = prompts[next.prompt];
-                let with = |forest: &Forest, prompt: &[u32]| forest.len() + prompt.len() + next.ids.len() - 1;
-                let stored = with(&forest, asked.ids).max(with(&reference, asked.reference));
-                let full = stored > self.room.0 || forest.rows.len() + next.ids.len() > self.room.1;
+                let roots = stored.filter(|(prompt, _)| *prompt == next.prompt).map(|(_, roots)| roots);
+                let with = |forest: &Forest, prompt: &[u32]| {
+                    forest.len() + if roots.is_some() { 0 } else { prompt.len() } + next.ids.len() - 1
+                };
+                let tokens = with(&forest, asked.ids).max(with(&reference, asked.reference));
+                let full = tokens > self.room.0 || forest.rows.len() + next.ids.len() > self.room.1;
                 if full && !rows.is_empty() {
                     break;
                 }
-                let root = forest.root(asked.ids);
-                rows.push((forest.completion(root, &next.ids), next));
-                let root = reference.root(asked.reference);
-                reference.completion(root, &next.ids);
+                let roots =
+                    roots.unwrap_or_else(|| [forest.root(asked.ids), reference.root(asked.reference)]);
+                rows.push((forest.completion(roots[0], &next.ids), next));
+                reference.completion(roots[1], &next.ids);
+                stored = Some((next.prompt, roots));
                 rest = &rest[1..];
             }
             let stats = policy.evaluate(Views { policy: &forest, reference: &reference }, want)?;

@@ -26,4 +26,5 @@ mod teacher_server;
 mod trainer;
 mod trainer_long;
 mod trainer_reference;
+mod trainer_rescale;
 mod trl_trajectory;

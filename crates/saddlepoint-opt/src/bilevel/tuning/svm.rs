@@ -288,7 +288,8 @@ impl Bilevel for Slack<'_> {
         for _ in 0..NEWTON_STEPS {
             // Minus the gradient.
             let mut down: Vec<f64> = start.iter().zip(&v).map(|(start, v)| start - v).collect();
-            let pulls: Vec<f64> = over.iter().zip(self.0.labels()).map(|(over, label)| over * label).collect();
+            let pulls: Vec<f64> =
+                over.iter().zip(self.0.labels()).map(|(over, label)| over * label).collect();
             add_pulls(&self.0.train, &pulls, &mut down);
             if norm(&down) <= 1e-13 * (1.0 + norm(&start) + norm(&over)) {
                 break;
