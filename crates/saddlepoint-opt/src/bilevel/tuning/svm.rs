@@ -18,6 +18,7 @@ use crate::bilevel::{Bilevel, LowerCurvature, Sizes};
 use crate::examples::{Examples, Whole};
 use crate::linalg::{add_scaled, dot, norm};
 use crate::problem::{Bounds, Simple};
+use crate::simd;
 
 /// Slope of the leaky part.
 const LEAK: f64 = 0.01;
@@ -54,11 +55,9 @@ impl Svm {
     /// The same of decisions that were made.
     fn judged(&self, labels: &[f64], decisions: impl Iterator<Item = f64>, y: &[f64]) -> (f64, f64) {
         let length = self.length(y);
-        let (mut loss, mut right) = (0.0, 0_usize);
-        for margin in decisions.zip(labels).map(|(decision, label)| label * decision) {
-            loss += leaky(margin / length).0;
-            right += usize::from(margin > 0.0);
-        }
+        let margins: Vec<f64> = decisions.zip(labels).map(|(of, label)| label * of / length).collect();
+        let loss = odds(&margins).into_iter().map(|odds| leaky(odds).0).sum();
+        let right = margins.iter().filter(|margin| **margin > 0.0).count();
         (loss, right as f64 / labels.len().max(1) as f64)
     }
 
@@ -70,12 +69,13 @@ impl Svm {
     fn upper_grad(&self, y: &[f64], dy: &mut [f64]) {
         let (d, length) = (self.features(), self.length(y));
         dy.fill(0.0);
-        let mut along = 0.0;
+        let labels = &self.held_out.examples().labels;
         let mut pulls = self.decisions(&self.held_out, y);
-        for (pull, label) in pulls.iter_mut().zip(&self.held_out.examples().labels) {
-            let margin = label * *pull / length;
-            let slope = leaky(margin).1 / length;
-            along += slope * margin;
+        pulls.iter_mut().zip(labels).for_each(|(pull, label)| *pull *= label / length);
+        let (odds, mut along) = (odds(&pulls), 0.0);
+        for ((pull, label), odds) in pulls.iter_mut().zip(labels).zip(odds) {
+            let slope = leaky(odds).1 / length;
+            along += slope * *pull;
             *pull = label * slope;
         }
         add_pulls(&self.held_out, &pulls, &mut dy[..=d]);
@@ -96,9 +96,11 @@ impl Svm {
         norm(&y[..self.features()]).max(f64::MIN_POSITIVE)
     }
 
-    /// `exp(c_i)` of a training example.
-    fn weight(&self, x: &[f64], i: usize) -> f64 {
-        x[self.groups[i]].exp()
+    /// `exp(c_i)` of the training examples.
+    fn example_weights(&self, x: &[f64]) -> Vec<f64> {
+        let mut of_groups = x.to_vec();
+        simd::exp(&mut of_groups);
+        self.groups.iter().map(|group| of_groups[*group]).collect()
     }
 
     /// `wᵀ z_i + b` of each.
@@ -122,9 +124,16 @@ fn add_pulls(of: &Whole, s: &[f64], out: &mut [f64]) {
     b[0] += s.iter().sum::<f64>();
 }
 
-/// `leaky(2 σ(−5 μ) − 1)` and its derivative.
-fn leaky(margin: f64) -> (f64, f64) {
-    let sigma = 1.0 / (1.0 + (5.0 * margin).exp());
+/// `exp(5 μ)` of each.
+fn odds(margins: &[f64]) -> Vec<f64> {
+    let mut odds: Vec<f64> = margins.iter().map(|margin| 5.0 * margin).collect();
+    simd::exp(&mut odds);
+    odds
+}
+
+/// `leaky(2 σ(−5 μ) − 1)` and its derivative by `μ`, from `exp(5 μ)`.
+fn leaky(odds: f64) -> (f64, f64) {
+    let sigma = 1.0 / (1.0 + odds);
     let value = 2.0 * sigma - 1.0;
     let leak = if value > 0.0 { 1.0 } else { LEAK };
     (leak * value, leak * -10.0 * sigma * (1.0 - sigma))
@@ -150,8 +159,9 @@ impl Bilevel for Hinge<'_> {
 
     fn lower(&self, x: &[f64], y: &[f64]) -> f64 {
         let w = &y[..self.0.features()];
-        let loss = |(i, short): (usize, &f64)| self.0.weight(x, i) * short.max(0.0).powi(2);
-        0.5 * dot(w, w) + 0.5 * self.0.shortfalls(y).iter().enumerate().map(loss).sum::<f64>()
+        let losses = self.0.shortfalls(y).into_iter().map(|short| short.max(0.0).powi(2));
+        let weighted = losses.zip(self.0.example_weights(x)).map(|(loss, weight)| weight * loss);
+        0.5 * dot(w, w) + 0.5 * weighted.sum::<f64>()
     }
 
     fn lower_grad(&self, x: &[f64], y: &[f64], dx: &mut [f64], dy: &mut [f64]) {
@@ -160,13 +170,12 @@ impl Bilevel for Hinge<'_> {
         dy[..d].copy_from_slice(&y[..d]);
         dy[d] = 0.0;
         let mut pulls = self.0.shortfalls(y);
-        for (i, pull) in pulls.iter_mut().enumerate() {
+        for (i, (pull, weight)) in pulls.iter_mut().zip(self.0.example_weights(x)).enumerate() {
             let shortfall = std::mem::take(pull);
             // Not a number goes on as such.
             if shortfall <= 0.0 {
                 continue;
             }
-            let weight = self.0.weight(x, i);
             dx[self.0.groups[i]] += 0.5 * weight * shortfall * shortfall;
             *pull = -weight * shortfall * self.0.labels()[i];
         }
@@ -184,17 +193,18 @@ impl LowerCurvature for Hinge<'_> {
         out[..d].copy_from_slice(&v[..d]);
         out[d] = 0.0;
         let mut along = self.0.decisions(&self.0.train, v);
-        for (i, (along, short)) in along.iter_mut().zip(self.0.shortfalls(y)).enumerate() {
-            *along = if short > 0.0 { self.0.weight(x, i) * *along } else { 0.0 };
+        let weights = self.0.example_weights(x);
+        for ((along, short), weight) in along.iter_mut().zip(self.0.shortfalls(y)).zip(weights) {
+            *along = if short > 0.0 { weight * *along } else { 0.0 };
         }
         add_pulls(&self.0.train, &along, out);
     }
 
     fn hess_xy(&self, x: &[f64], y: &[f64], v: &[f64], out: &mut [f64]) {
         out.fill(0.0);
-        let along = self.0.decisions(&self.0.train, v);
+        let (along, weights) = (self.0.decisions(&self.0.train, v), self.0.example_weights(x));
         for (i, shortfall) in self.0.shortfalls(y).into_iter().enumerate().filter(|(_, short)| *short > 0.0) {
-            out[self.0.groups[i]] -= self.0.weight(x, i) * shortfall * self.0.labels()[i] * along[i];
+            out[self.0.groups[i]] -= weights[i] * shortfall * self.0.labels()[i] * along[i];
         }
     }
 }
@@ -207,7 +217,8 @@ impl Slack<'_> {
     /// `(w, b)` with the `ξ` and the multipliers that go with it.
     pub fn lift(&self, x: &[f64], y: &[f64]) -> (Vec<f64>, Vec<f64>) {
         let slack: Vec<f64> = self.0.shortfalls(y).into_iter().map(|short| short.max(0.0)).collect();
-        let multipliers = slack.iter().enumerate().map(|(i, slack)| self.0.weight(x, i) * slack).collect();
+        let weights = self.0.example_weights(x);
+        let multipliers = slack.iter().zip(weights).map(|(slack, weight)| weight * slack).collect();
         ([y, &slack].concat(), multipliers)
     }
 }
@@ -231,8 +242,9 @@ impl Bilevel for Slack<'_> {
 
     fn lower(&self, x: &[f64], y: &[f64]) -> f64 {
         let d = self.0.features();
-        let loss = |(i, slack): (usize, &f64)| self.0.weight(x, i) * slack * slack;
-        0.5 * dot(&y[..d], &y[..d]) + 0.5 * y[d + 1..].iter().enumerate().map(loss).sum::<f64>()
+        let weights = self.0.example_weights(x);
+        let losses = y[d + 1..].iter().zip(weights).map(|(slack, weight)| weight * slack * slack);
+        0.5 * dot(&y[..d], &y[..d]) + 0.5 * losses.sum::<f64>()
     }
 
     fn lower_grad(&self, x: &[f64], y: &[f64], dx: &mut [f64], dy: &mut [f64]) {
@@ -240,8 +252,7 @@ impl Bilevel for Slack<'_> {
         dx.fill(0.0);
         dy[..d].copy_from_slice(&y[..d]);
         dy[d] = 0.0;
-        for (i, slack) in y[d + 1..].iter().enumerate() {
-            let weight = self.0.weight(x, i);
+        for (i, (slack, weight)) in y[d + 1..].iter().zip(self.0.example_weights(x)).enumerate() {
             dx[self.0.groups[i]] += 0.5 * weight * slack * slack;
             dy[d + 1 + i] = weight * slack;
         }
