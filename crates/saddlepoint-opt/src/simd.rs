@@ -47,13 +47,7 @@ fn exp_of(x: f64) -> f64 {
         4.138_136_797_057_238_5e-8,
     ];
     // Beyond these it is 0 or infinite; what is no number stays so.
-    let x = if x < -746.0 {
-        -746.0
-    } else if x > 710.0 {
-        710.0
-    } else {
-        x
-    };
+    let x = x.clamp(-746.0, 710.0);
     let shifted = x * std::f64::consts::LOG2_E + SHIFT;
     let exponent = (shifted.to_bits() as i64).wrapping_sub(SHIFT.to_bits() as i64);
     let n = shifted - SHIFT;

@@ -105,10 +105,10 @@ mod tests {
 
     #[test]
     fn columns_and_rows_give_the_same() {
-        let dense: String = (0..2100).map(|i| format!("1 1:{} 2:{}\n", i % 7, (i * i) % 11)).collect();
-        let sparse: String = (0..40).map(|i| format!("1 {}:{}\n", 1 + i % 9, i % 5)).collect();
-        for (text, by_columns) in [(dense, true), (sparse, false)] {
-            let whole = Whole::new(libsvm::parse(&text, Path::new("a")).expect("reads"));
+        let dense: Vec<String> = (0..2100).map(|i| format!("1 1:{} 2:{}\n", i % 7, (i * i) % 11)).collect();
+        let sparse: Vec<String> = (0..40).map(|i| format!("1 {}:{}\n", 1 + i % 9, i % 5)).collect();
+        for (lines, by_columns) in [(dense, true), (sparse, false)] {
+            let whole = Whole::new(libsvm::parse(&lines.concat(), Path::new("a")).expect("reads"));
             assert_eq!(whole.columns.is_some(), by_columns);
             let (n, d) = (whole.examples().len(), whole.examples().features);
             let w: Vec<f64> = (0..d).map(|j| 0.5 - j as f64).collect();

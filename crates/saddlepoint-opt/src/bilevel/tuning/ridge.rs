@@ -60,7 +60,9 @@ impl Ridge {
     fn add_mean(&self, of: &Whole, mut a: Vec<f64>, out: &mut [f64]) {
         let (w, b) = out.split_at_mut(self.features());
         let count = a.len() as f64;
-        a.iter_mut().for_each(|a| *a /= count);
+        for a in &mut a {
+            *a /= count;
+        }
         of.add_sum(&a, w);
         b[0] += a.iter().sum::<f64>();
     }
