@@ -12,6 +12,8 @@ use crate::problem::Simple;
 /// Values that a step may be compared with.
 const REMEMBERED: usize = 10;
 const LENGTHS: (f64, f64) = (1e-10, 1e10);
+/// Most halvings of a step.
+const HALVINGS: u32 = 80;
 
 /// What it remembers.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -41,7 +43,8 @@ impl Spectral {
         let ceiling = self.values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let slope = dot(&at.grad, &direction) + simple.value(&target) - here;
         let mut t = 1.0;
-        loop {
+        // A gradient that does not belong to the values would be followed through all powers of two.
+        for _ in 0..HALVINGS {
             let mut x = at.x.clone();
             add_scaled(&mut x, t, &direction);
             if x == at.x {
@@ -60,5 +63,6 @@ impl Spectral {
             }
             t *= 0.5;
         }
+        false
     }
 }
