@@ -35,9 +35,10 @@ impl Whole {
         &self.examples
     }
 
-    /// `wᵀ z_i + b` of each.
-    pub fn products(&self, w: &[f64], b: f64) -> Vec<f64> {
-        let n = self.examples.len();
+    /// `wᵀ z_i + b` of each, with `(w, b)` the first elements of `y`.
+    pub fn products(&self, y: &[f64]) -> Vec<f64> {
+        let (n, d) = (self.examples.len(), self.examples.features);
+        let (w, b) = (&y[..d], y[d]);
         let Some(columns) = &self.columns else {
             return (0..n).map(|i| self.examples.dot(i, w) + b).collect();
         };
@@ -49,8 +50,10 @@ impl Whole {
         out
     }
 
-    /// `out += Σ_i s_i z_i`.
+    /// `out += Σ_i s_i (z_i, 1)`, to its first elements.
     pub fn add_sum(&self, s: &[f64], out: &mut [f64]) {
+        let (out, rest) = out.split_at_mut(self.examples.features);
+        rest[0] += s.iter().sum::<f64>();
         let Some(columns) = &self.columns else {
             // A product with 0 is left out, not only to save time: there are many where few examples count.
             let some = s.iter().enumerate().filter(|(_, s)| **s != 0.0);
@@ -111,15 +114,17 @@ mod tests {
             let whole = Whole::new(libsvm::parse(&lines.concat(), Path::new("a")).expect("reads"));
             assert_eq!(whole.columns.is_some(), by_columns);
             let (n, d) = (whole.examples().len(), whole.examples().features);
-            let w: Vec<f64> = (0..d).map(|j| 0.5 - j as f64).collect();
-            let one_by_one: Vec<f64> = (0..n).map(|i| whole.examples().dot(i, &w) + 0.25).collect();
-            assert_close!(whole.products(&w, 0.25), one_by_one, rtol = 1e-14);
+            let mut y: Vec<f64> = (0..d).map(|j| 0.5 - j as f64).collect();
+            let one_by_one: Vec<f64> = (0..n).map(|i| whole.examples().dot(i, &y) + 0.25).collect();
+            y.extend([0.25, 7.0]);
+            assert_close!(whole.products(&y), one_by_one, rtol = 1e-14);
             let s: Vec<f64> = (0..n).map(|i| ((i * 5) % 13) as f64 - 6.0).collect();
-            let (mut sum, mut sums) = (vec![1.0; d], vec![1.0; d]);
+            let (mut sum, mut sums) = (vec![1.0; d + 2], vec![1.0; d + 2]);
             whole.add_sum(&s, &mut sum);
-            (0..n).for_each(|i| whole.examples().add(i, s[i], &mut sums));
+            (0..n).for_each(|i| whole.examples().add(i, s[i], &mut sums[..d]));
+            sums[d] += s.iter().sum::<f64>();
             assert_close!(sum, sums, rtol = 1e-12);
         }
-        assert!(Whole::new(Examples::default()).products(&[], 1.0).is_empty());
+        assert!(Whole::new(Examples::default()).products(&[1.0]).is_empty());
     }
 }

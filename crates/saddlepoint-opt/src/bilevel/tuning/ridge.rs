@@ -44,27 +44,24 @@ impl Ridge {
     }
 
     /// `wᵀ z_i + b − t_i` of each.
-    fn residuals(&self, of: &Whole, y: &[f64]) -> Vec<f64> {
-        let d = self.features();
-        let mut all = of.products(&y[..d], y[d]);
+    fn residuals(of: &Whole, y: &[f64]) -> Vec<f64> {
+        let mut all = of.products(y);
         add_scaled(&mut all, -1.0, &of.examples().labels);
         all
     }
 
-    fn half_mean_square(&self, of: &Whole, y: &[f64]) -> f64 {
-        let residuals = self.residuals(of, y);
+    fn half_mean_square(of: &Whole, y: &[f64]) -> f64 {
+        let residuals = Self::residuals(of, y);
         0.5 * dot(&residuals, &residuals) / residuals.len() as f64
     }
 
     /// `out += Σ_i a_i (z_i, 1)/N`.
-    fn add_mean(&self, of: &Whole, mut a: Vec<f64>, out: &mut [f64]) {
-        let (w, b) = out.split_at_mut(self.features());
+    fn add_mean(of: &Whole, mut a: Vec<f64>, out: &mut [f64]) {
         let count = a.len() as f64;
         for a in &mut a {
             *a /= count;
         }
-        of.add_sum(&a, w);
-        b[0] += a.iter().sum::<f64>();
+        of.add_sum(&a, out);
     }
 
     fn penalty(&self, x: &[f64], j: usize) -> f64 {
@@ -79,24 +76,24 @@ impl Bilevel for Ridge {
     }
 
     fn upper(&self, _x: &[f64], y: &[f64]) -> f64 {
-        self.half_mean_square(&self.held_out, y)
+        Self::half_mean_square(&self.held_out, y)
     }
 
     fn upper_grad(&self, _x: &[f64], y: &[f64], dx: &mut [f64], dy: &mut [f64]) {
         dx.fill(0.0);
         dy.fill(0.0);
-        self.add_mean(&self.held_out, self.residuals(&self.held_out, y), dy);
+        Self::add_mean(&self.held_out, Self::residuals(&self.held_out, y), dy);
     }
 
     fn lower(&self, x: &[f64], y: &[f64]) -> f64 {
         let penalty = |j: usize| self.penalty(x, j) * y[j] * y[j];
-        self.half_mean_square(&self.train, y) + 0.5 * (0..self.features()).map(penalty).sum::<f64>()
+        Self::half_mean_square(&self.train, y) + 0.5 * (0..self.features()).map(penalty).sum::<f64>()
     }
 
     fn lower_grad(&self, x: &[f64], y: &[f64], dx: &mut [f64], dy: &mut [f64]) {
         dx.fill(0.0);
         dy.fill(0.0);
-        self.add_mean(&self.train, self.residuals(&self.train, y), dy);
+        Self::add_mean(&self.train, Self::residuals(&self.train, y), dy);
         for j in 0..self.features() {
             let pull = self.penalty(x, j) * y[j];
             dy[j] += pull;
@@ -113,7 +110,7 @@ impl LowerCurvature for Ridge {
     fn hess_yy(&self, x: &[f64], _y: &[f64], v: &[f64], out: &mut [f64]) {
         let d = self.features();
         out.fill(0.0);
-        self.add_mean(&self.train, self.train.products(&v[..d], v[d]), out);
+        Self::add_mean(&self.train, self.train.products(v), out);
         for j in 0..d {
             out[j] += self.penalty(x, j) * v[j];
         }

@@ -62,7 +62,7 @@ impl Svm {
     }
 
     fn upper(&self, y: &[f64]) -> f64 {
-        let decisions = self.decisions(&self.held_out, y);
+        let decisions = self.held_out.products(y);
         self.judged(&self.held_out.examples().labels, decisions.into_iter(), y).0
     }
 
@@ -70,7 +70,7 @@ impl Svm {
         let (d, length) = (self.features(), self.length(y));
         dy.fill(0.0);
         let labels = &self.held_out.examples().labels;
-        let mut pulls = self.decisions(&self.held_out, y);
+        let mut pulls = self.held_out.products(y);
         pulls.iter_mut().zip(labels).for_each(|(pull, label)| *pull *= label / length);
         let (odds, mut along) = (odds(&pulls), 0.0);
         for ((pull, label), odds) in pulls.iter_mut().zip(labels).zip(odds) {
@@ -78,7 +78,7 @@ impl Svm {
             along += slope * *pull;
             *pull = label * slope;
         }
-        add_pulls(&self.held_out, &pulls, &mut dy[..=d]);
+        self.held_out.add_sum(&pulls, dy);
         // The margin is divided by the length of w.
         add_scaled(&mut dy[..d], -along / length, &y[..d]);
     }
@@ -103,25 +103,12 @@ impl Svm {
         self.groups.iter().map(|group| of_groups[*group]).collect()
     }
 
-    /// `wᵀ z_i + b` of each.
-    fn decisions(&self, of: &Whole, y: &[f64]) -> Vec<f64> {
-        let d = self.features();
-        of.products(&y[..d], y[d])
-    }
-
     /// `1 − m_i` of the training examples.
     fn shortfalls(&self, y: &[f64]) -> Vec<f64> {
-        let mut all = self.decisions(&self.train, y);
+        let mut all = self.train.products(y);
         all.iter_mut().zip(self.labels()).for_each(|(of, label)| *of = 1.0 - label * *of);
         all
     }
-}
-
-/// `out += Σ_i s_i (z_i, 1)`.
-fn add_pulls(of: &Whole, s: &[f64], out: &mut [f64]) {
-    let (w, b) = out.split_at_mut(of.examples().features);
-    of.add_sum(s, w);
-    b[0] += s.iter().sum::<f64>();
 }
 
 /// `exp(5 μ)` of each.
@@ -179,7 +166,7 @@ impl Bilevel for Hinge<'_> {
             dx[self.0.groups[i]] += 0.5 * weight * shortfall * shortfall;
             *pull = -weight * shortfall * self.0.labels()[i];
         }
-        add_pulls(&self.0.train, &pulls, dy);
+        self.0.train.add_sum(&pulls, dy);
     }
 
     fn upper_set(&self) -> &Simple {
@@ -192,17 +179,17 @@ impl LowerCurvature for Hinge<'_> {
         let d = self.0.features();
         out[..d].copy_from_slice(&v[..d]);
         out[d] = 0.0;
-        let mut along = self.0.decisions(&self.0.train, v);
+        let mut along = self.0.train.products(v);
         let weights = self.0.example_weights(x);
         for ((along, short), weight) in along.iter_mut().zip(self.0.shortfalls(y)).zip(weights) {
             *along = if short > 0.0 { weight * *along } else { 0.0 };
         }
-        add_pulls(&self.0.train, &along, out);
+        self.0.train.add_sum(&along, out);
     }
 
     fn hess_xy(&self, x: &[f64], y: &[f64], v: &[f64], out: &mut [f64]) {
         out.fill(0.0);
-        let (along, weights) = (self.0.decisions(&self.0.train, v), self.0.example_weights(x));
+        let (along, weights) = (self.0.train.products(v), self.0.example_weights(x));
         for (i, shortfall) in self.0.shortfalls(y).into_iter().enumerate().filter(|(_, short)| *short > 0.0) {
             out[self.0.groups[i]] -= weights[i] * shortfall * self.0.labels()[i] * along[i];
         }
@@ -271,7 +258,7 @@ impl Bilevel for Slack<'_> {
         let (model, slack) = dy.split_at_mut(d + 1);
         add_scaled(slack, -1.0, w);
         let pulls: Vec<f64> = w.iter().zip(self.0.labels()).map(|(w, label)| -w * label).collect();
-        add_pulls(&self.0.train, &pulls, model);
+        self.0.train.add_sum(&pulls, model);
     }
 
     fn upper_set(&self) -> &Simple {
@@ -301,16 +288,16 @@ impl Bilevel for Slack<'_> {
             let mut down: Vec<f64> = start.iter().zip(&v).map(|(start, v)| start - v).collect();
             let pulls: Vec<f64> =
                 over.iter().zip(self.0.labels()).map(|(over, label)| over * label).collect();
-            add_pulls(&self.0.train, &pulls, &mut down);
+            self.0.train.add_sum(&pulls, &mut down);
             if norm(&down) <= 1e-13 * (1.0 + norm(&start) + norm(&over)) {
                 break;
             }
             let step = conjugate_gradients(&down, 1e-14, |u, out| {
                 out.copy_from_slice(u);
-                let mut along = self.0.decisions(&self.0.train, u);
+                let mut along = self.0.train.products(u);
                 let off = along.iter_mut().zip(&over).filter(|(_, over)| **over <= 0.0);
                 off.for_each(|(along, _)| *along = 0.0);
-                add_pulls(&self.0.train, &along, out);
+                self.0.train.add_sum(&along, out);
             });
             let (here, slope) = (cost(&v, &over), dot(&down, &step));
             let mut length = 1.0;
