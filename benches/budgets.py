@@ -40,14 +40,13 @@ dtype = "bf16"
 lora = {{ r = 16, lora_alpha = 32.0 }}
 [data]
 path = {data}
-eval_fraction = 0.06
+eval_fraction = 0.12
 [method]
 name = "dpo"
 [tether]
 every = 8
-prompts = 64
-final_prompts = 600
-samples = 2
+prompts = 96
+final_prompts = 1200
 rescale = true
 max_completion_length = 16
 kp = 0.5
@@ -129,6 +128,8 @@ def main() -> None:
     def end(form: str, value: float, method: str) -> dict:
         """How this run ended, which is added to the results."""
         settings = [*METHODS[method], f"tether.{form}={value}"]
+        if form == "beta":
+            settings.append("tether.rescale=false")  # there is no budget that it could meet
         name = f"{settings[0].split('=')[1]}-{form}-{value}"
         if row := known.get((digest, name)):
             return row

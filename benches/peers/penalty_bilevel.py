@@ -24,7 +24,7 @@ from measure import last_line
 HERE = Path(__file__).parent
 GOAL = 10.0
 # The penalty of the default falls from 0.1 to 0.01, for a small bias; the step of x is in proportion to it.
-SETTINGS = {"penalty-bilevel": ["sigma=1", "floor=1"], "f2sa": ["alpha=0.02", "gamma=0.02"]}
+SETTINGS = {"penalty-bilevel": ["sigma=1", "floor=1", "beta=1", "loops.double.inner=2"], "f2sa": ["alpha=0.02", "gamma=0.02"]}
 START = -5.0
 ITERATIONS = sorted({round(2 ** (i / 2)) for i in range(33)})
 

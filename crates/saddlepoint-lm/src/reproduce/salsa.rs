@@ -10,10 +10,11 @@ use super::practice::Practice;
 use super::preferences;
 use super::two_digits::{self, LONGEST, Tuning, TwoDigits, entropy, expected_reward, expert};
 use crate::Result;
-use crate::engine::Policy;
+use crate::engine::{Policy, Readout};
 use crate::method::Method;
 use crate::method::advantage::Scale;
 use crate::method::grpo::{Grpo, GrpoConfig};
+use crate::method::ppo::{Ppo, PpoConfig};
 use crate::model::{ModelFolder, Soup};
 use crate::tether::{Tether, TetherConfig, Unit};
 
@@ -25,11 +26,12 @@ pub(super) const REPRODUCTION: Reproduction = Reproduction {
     experiment: "A small decoder continues `4,9,2,7=` by two of the four digits, drawn evenly. It is fine-tuned twice on \
                  demonstrations of an expert, who prefers large sums of the two digits: SFT1 and SFT2. (On the same \
                  demonstrations in two orders, as was tried first, the two come so near to each other that no reference makes a \
-                 difference: 0.003 nats. So each has its own.) GRPO (in the \
-                 place of the paper's PPO, without a division of advantages, so that what is maximised is the reward less beta \
+                 difference: 0.003 nats. So each has its own.) GRPO (without a division of advantages, so that what is \
+                 maximised is the reward less beta \
                  times the divergence) then trains SFT1 on a gold reward, a third of the sum of the two digits, held by the exact \
                  divergence to SFT1, to the soup (the mean of the weights of both) or to SFT2, with three values of beta; with \
-                 the middle one the soup also has other shares, and the policy also starts at the soup. Rewards, entropies and \
+                 the middle one the soup also has other shares, the policy also starts at the soup, and PPO, the paper's method, \
+                 does the same held to SFT1 and to the soup. Rewards, entropies and \
                  divergences are exact sums over all completions of held-out prompts. After a first run, in which 3 of 11 claims held, the \
                  learning rate was raised from 1e-3 to 3e-3, demonstrations fell from 512 to 256 and steps from 150 to 100.",
     seeds: 5,
@@ -77,6 +79,8 @@ const BETAS: [f64; 3] = [0.03, 0.1, 0.3];
 const MIDDLE: usize = 1;
 /// Evaluations before the end.
 const LOOKS: usize = 12;
+/// Steps of PPO on a round, as is usual.
+const EPOCHS: usize = 4;
 
 /// What the policy is held to, and where it starts.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -100,6 +104,16 @@ const SECOND: usize = 2;
 const MORE: [Held; 4] = [Held::Soup(0.25), Held::Soup(0.75), Held::Soup(1.0), Held::FromSoup];
 const QUARTERS: [usize; 2] = [0, 1];
 const WHOLE: usize = 2;
+
+/// With the middle one, by PPO.
+const BY_PPO: [Held; 2] = [EACH[FIRST], EACH[SOUP]];
+
+/// Who trains.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum By {
+    Grpo,
+    Ppo,
+}
 
 /// Makes the soup of two models with this share of the first.
 type Make<'a> = &'a dyn for<'m> Fn(&'m ModelFolder, &'m ModelFolder, f64) -> Result<Soup<'m>>;
@@ -128,6 +142,8 @@ struct Seen {
     runs: [Vec<Vec<Look>>; BETAS.len()],
     /// Of each of [`MORE`].
     more: Vec<Vec<Look>>,
+    /// Of each of [`BY_PPO`].
+    ppo: Vec<Vec<Look>>,
 }
 
 /// Task and models of one seed.
@@ -144,7 +160,7 @@ struct Models<'a> {
 
 fn findings(setting: &Setting, size: &Size, make: Make, observer: Observer) -> Result<Findings> {
     let task = TwoDigits::open(&setting.cache, size.width, size.base_steps, observer)?;
-    let each = (EACH.len() * BETAS.len() + MORE.len()) as u64;
+    let each = (EACH.len() * BETAS.len() + MORE.len() + BY_PPO.len()) as u64;
     let mut seeds = Vec::new();
     for seed in 0..setting.seeds as u64 {
         let mut tuned = |seed| {
@@ -158,28 +174,31 @@ fn findings(setting: &Setting, size: &Size, make: Make, observer: Observer) -> R
         let losses = [Held::First, Held::Second, Held::FromSoup].map(|held| models.loss(held));
         let [first, second, soup] = losses;
         let mut done = seed * each;
-        let mut train = |held, beta| {
+        let mut train = |by, held, beta| {
             observer(done, setting.seeds as u64 * each, "training held to each reference");
             done += 1;
-            models.train(held, beta)
+            models.train(by, held, beta)
         };
         let mut runs: [Vec<Vec<Look>>; BETAS.len()] = Default::default();
         for (runs, beta) in runs.iter_mut().zip(BETAS) {
-            *runs = EACH.into_iter().map(|held| train(held, beta)).collect::<Result<_>>()?;
+            *runs = EACH.into_iter().map(|held| train(By::Grpo, held, beta)).collect::<Result<_>>()?;
         }
-        let more = MORE.into_iter().map(|held| train(held, BETAS[MIDDLE])).collect::<Result<_>>()?;
-        seeds.push(Seen { losses: [first?, second?, soup?], runs, more });
+        let mut with_middle = |by, all: &[Held]| -> Result<Vec<Vec<Look>>> {
+            all.iter().map(|held| train(by, *held, BETAS[MIDDLE])).collect()
+        };
+        let (more, ppo) = (with_middle(By::Grpo, &MORE)?, with_middle(By::Ppo, &BY_PPO)?);
+        seeds.push(Seen { losses: [first?, second?, soup?], runs, more, ppo });
     }
     Ok(Findings { claims: claims(&seeds), figures: figures(&seeds[0]) })
 }
 
 impl Models<'_> {
     /// Where a policy starts, with what it is held to.
-    fn policy(&self, held: Held) -> Result<Policy> {
+    fn policy(&self, held: Held, readout: Readout) -> Result<Policy> {
         let [first, second] = &self.tuned;
         let (completions, prompts) = (COMPLETIONS * self.size.asked, self.size.prompts);
         let open = |reference: &dyn crate::engine::WeightSource| {
-            TwoDigits::held(first, reference, completions, prompts)
+            TwoDigits::held(first, readout, reference, completions, prompts)
         };
         match held {
             Held::First => open(first.source()),
@@ -196,7 +215,7 @@ impl Models<'_> {
 
     /// Of the model that a policy held so would start from; of SFT2 where it is held to that.
     fn distributions(&self, held: Held) -> Result<Vec<Vec<f64>>> {
-        let mut policy = self.policy(held)?;
+        let mut policy = self.policy(held, Readout::Vocabulary)?;
         if held == Held::Second {
             policy.load(self.tuned[1].source())?;
         }
@@ -224,12 +243,22 @@ impl Models<'_> {
         })
     }
 
-    fn train(&self, held: Held, beta: f64) -> Result<Vec<Look>> {
+    fn train(&self, by: By, held: Held, beta: f64) -> Result<Vec<Look>> {
         let Size { steps, asked, .. } = *self.size;
-        let method = Grpo::new(GrpoConfig { scale_rewards: Scale::None, ..GrpoConfig::default() })?;
+        let (method, readout): (Box<dyn Method>, _) = match by {
+            By::Grpo => {
+                let config = GrpoConfig { scale_rewards: Scale::None, ..GrpoConfig::default() };
+                (Box::new(Grpo::new(config)?), Readout::Vocabulary)
+            }
+            // The tether has the divergence, not the reward.
+            By::Ppo => {
+                let config = PpoConfig { kl_coef: 0.0, ..PpoConfig::default() };
+                (Box::new(Ppo::new(config)?), Readout::Both)
+            }
+        };
         let config = TetherConfig { beta: Some(beta), per: Unit::Token, ..TetherConfig::default() };
-        let tether = Tether::new(config, &method as &dyn Method)?;
-        let mut learner = preferences::learner(self.policy(held)?)?;
+        let tether = Tether::new(config, &*method)?;
+        let mut learner = preferences::learner(self.policy(held, readout)?)?;
         let how = Practice { num_generations: COMPLETIONS, longest: LONGEST, end: self.task.end() };
         let digits = two_digits::to_learn(asked * steps, self.seed);
         let prompts = digits.iter().map(|&digits| self.task.asked(digits)).collect::<Result<Vec<_>>>()?;
@@ -244,7 +273,15 @@ impl Models<'_> {
             let mut round = how.round(&learner.policy, &prompts, &worth, Seed::new(samples.next_u64()))?;
             let (warm, left) = ((step + 1) as f64 / 10.0, 1.0 - step as f64 / steps as f64);
             let lr = RATE * warm.min(left);
-            how.step(&mut learner, &method, Some(&tether), (&mut round, &prompts), step as u64, lr)?;
+            if by == By::Grpo {
+                how.step(&mut learner, &*method, Some(&tether), (&mut round, &prompts), step as u64, lr)?;
+                continue;
+            }
+            Practice::credit(&mut learner.policy, &*method, (&mut round, &prompts))?;
+            for epoch in 0..EPOCHS {
+                let step = (step * EPOCHS + epoch) as u64;
+                how.learn(&mut learner, &*method, Some(&tether), (&round, &prompts), step, lr)?;
+            }
         }
         looks.push(self.look(&mut learner.policy, steps)?);
         Ok(looks)
@@ -278,6 +315,19 @@ fn claims(seeds: &[Seen]) -> Vec<Claim> {
             },
         ));
     }
+    let with_ppo = |seen: &Seen, of: fn(&Look) -> f64| last(&seen.ppo[SOUP], of) - last(&seen.ppo[FIRST], of);
+    claims.push(above(
+        "gold reward with PPO held to the soup less held to SFT1, beta = 0.1",
+        "positive: higher win rates on three models and three benchmarks",
+        0.0,
+        &|seen| with_ppo(seen, reward),
+    ));
+    claims.push(above(
+        "KL(π || SFT1) with PPO held to the soup less held to SFT1, beta = 0.1, nats",
+        "positive: the policy goes further from where it starts",
+        0.0,
+        &|seen| with_ppo(seen, |look| look.divergence),
+    ));
     claims.push(above(
         "gold reward held to the soup less held to SFT2, beta = 0.1",
         "positive: it is the mean, not another model, that helps",
@@ -318,8 +368,15 @@ fn claims(seeds: &[Seen]) -> Vec<Claim> {
 }
 
 fn figures(seen: &Seen) -> Vec<Figure> {
-    let runs: Vec<Vec<Look>> = [&seen.runs[MIDDLE][..], &seen.more[3..]].concat();
-    let names = ["held to SFT1", "held to the soup", "held to SFT2", "starting at the soup"];
+    let runs: Vec<Vec<Look>> = [&seen.runs[MIDDLE][..], &seen.more[3..], &seen.ppo].concat();
+    let names = [
+        "held to SFT1",
+        "held to the soup",
+        "held to SFT2",
+        "starting at the soup",
+        "PPO, held to SFT1",
+        "PPO, held to the soup",
+    ];
     let figure = |title: &str, x: &str, point: fn(&Look) -> (f64, f64)| {
         preferences::figure(title, x, names, &runs, point)
     };
@@ -363,11 +420,11 @@ mod tests {
         assert!(of(&real, same).1 && !of(&exchanged, same).1, "{:?}", exchanged.claims);
         // Held to the model that it starts from in both, the policy does in both the same: every difference is none, at any size, and so
         // not above 0. With the soup each is one, although at this size not larger than its interval.
-        let compared: Vec<String> = BETAS
-            .iter()
-            .flat_map(|beta| {
+        let runs = BETAS.map(|beta| ("", beta)).into_iter().chain([(" with PPO", BETAS[MIDDLE])]);
+        let compared: Vec<String> = runs
+            .flat_map(|(by, beta)| {
                 ["gold reward", "KL(π || SFT1)"]
-                    .map(|what| format!("{what} held to the soup less held to SFT1, beta = {beta}"))
+                    .map(|what| format!("{what}{by} held to the soup less held to SFT1, beta = {beta}"))
             })
             .collect();
         for part in &compared {

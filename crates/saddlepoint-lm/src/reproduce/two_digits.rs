@@ -16,8 +16,10 @@ use super::base::Base;
 use crate::Result;
 use crate::data::generate::Task;
 use crate::data::{Pair, Supervised, Tokenizer};
-use crate::engine::{Divergence, Forest, Policy, Reference, Row, Setup, Storage, Want, WeightSource};
-use crate::model::ModelFolder;
+use crate::engine::{
+    Divergence, Forest, Policy, Readout, Reference, Row, Setup, Shape, Storage, Want, WeightSource,
+};
+use crate::model::{ModelFolder, Scored};
 use crate::trainer::Example;
 
 /// Digits of a prompt.
@@ -188,12 +190,13 @@ impl TwoDigits {
     }
 
     /// `model` with `reference` as its reference, for rounds of `completions` completions to as many prompts or fewer, and
-    /// [`distributions`](Self::distributions) after `prompts` prompts.
+    /// [`distributions`](Self::distributions) after `prompts` prompts. A head for values starts at 0.
     ///
     /// # Errors
     /// The weights cannot be read.
     pub(super) fn held(
         model: &ModelFolder,
+        readout: Readout,
         reference: &dyn WeightSource,
         completions: usize,
         prompts: usize,
@@ -206,8 +209,8 @@ impl TwoDigits {
             max_tokens: ((8 + LONGEST - 1) * completions).max(28 * prompts),
             max_rows: (LONGEST * completions).max(110 * prompts),
         };
-        let mut policy = Policy::new(model.shape.clone(), setup)?;
-        policy.load(model.source())?;
+        let mut policy = Policy::new(Shape { readout, ..model.shape.clone() }, setup)?;
+        policy.load(&Scored { model, score: vec![0.0; model.shape.hidden] })?;
         policy.load_reference(&model.shape, reference)?;
         Ok(policy)
     }

@@ -62,9 +62,11 @@ impl Run<'_> {
             return Ok(None);
         };
         let mut line = Line::new(budget, tether.binds());
-        for round in 0..ROUNDS {
-            let stream = format!("samples/rescale/{round}");
-            let (_, Some(measured)) = self.measure(prompts, &stream, step, observer)? else { break };
+        for _ in 0..ROUNDS {
+            // The same draws each time: most samples of neighbours on the line are then the same, and what differs is the divergence.
+            let (_, Some(measured)) = self.measure(prompts, "samples/rescale", step, observer)? else {
+                break;
+            };
             let here = line;
             let factor = line.follow(measured.interval[1]);
             if (factor - 1.0).abs() <= 0.5 * NEAR {

@@ -53,19 +53,22 @@ impl Whole {
     /// `out += Σ_i s_i (z_i, 1)`, to its first elements.
     pub fn add_sum(&self, s: &[f64], out: &mut [f64]) {
         let (out, rest) = out.split_at_mut(self.examples.features);
-        rest[0] += s.iter().sum::<f64>();
         let Some(columns) = &self.columns else {
             // A product with 0 is left out, not only to save time: there are many where few examples count.
             let some = s.iter().enumerate().filter(|(_, s)| **s != 0.0);
             some.for_each(|(i, s)| self.examples.add(i, *s, out));
+            rest[0] += s.iter().sum::<f64>();
             return;
         };
-        for (column, out) in columns.chunks_exact(s.len()).zip(out) {
-            *out += vectorized(
-                #[inline(always)]
-                || dot(column, s),
-            );
-        }
+        vectorized(
+            #[inline(always)]
+            || {
+                for (column, out) in columns.chunks_exact(s.len()).zip(&mut *out) {
+                    *out += dot(column, s);
+                }
+                rest[0] += sum(s);
+            },
+        );
     }
 }
 
@@ -93,6 +96,23 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     }
     for (lane, (a, b)) in lanes.iter_mut().zip(rest_a.iter().zip(rest_b)) {
         *lane += a * b;
+    }
+    lanes.iter().sum()
+}
+
+/// With as many independent sums as a product of columns has.
+#[allow(clippy::inline_always, reason = "compiled once for each instruction set, inside the dispatch")]
+#[inline(always)]
+fn sum(of: &[f64]) -> f64 {
+    let mut lanes = [0.0; LANES];
+    let (of, rest) = of.as_chunks::<LANES>();
+    for of in of {
+        for (lane, of) in lanes.iter_mut().zip(of) {
+            *lane += of;
+        }
+    }
+    for (lane, of) in lanes.iter_mut().zip(rest) {
+        *lane += of;
     }
     lanes.iter().sum()
 }

@@ -224,11 +224,27 @@ impl PenaltyBilevel {
         self.stop.check()
     }
 
-    /// What is the default of the settings that are measured: `rho`, `gamma`, the longest step of `x`, and its ratio to `σ`.
-    fn measure<P: Bilevel + ?Sized>(&self, problem: &P, x: &[f64], y: &[f64]) -> [f64; 4] {
+    /// The settings that are measured where they are not given: `rho`, `gamma`, the longest step of `x` (none where its step is given), and
+    /// its ratio to `σ`.
+    fn measured<P: Bilevel + ?Sized>(
+        &self,
+        problem: &P,
+        x: &[f64],
+        y: &[f64],
+    ) -> (f64, f64, Option<f64>, f64) {
+        let finite = |value: f64| if value.is_finite() { value } else { 1.0 };
         let (mut dx, mut dy) = (vec![0.0; x.len()], vec![0.0; y.len()]);
-        let lower_y = measure::lipschitz(y, |y, out| problem.lower_grad(x, y, &mut dx, out));
-        let upper_y = measure::lipschitz(y, |y, out| problem.upper_grad(x, y, &mut dx, out));
+        let (rho, gamma) = if let (Some(rho), Some(gamma)) = (self.rho, self.gamma) {
+            (rho, gamma)
+        } else {
+            let lower = measure::lipschitz(y, |y, out| problem.lower_grad(x, y, &mut dx, out));
+            let upper = measure::lipschitz(y, |y, out| problem.upper_grad(x, y, &mut dx, out));
+            let rho = self.rho.unwrap_or(finite(0.5 / lower.max(f64::MIN_POSITIVE)));
+            (rho, self.gamma.unwrap_or(finite(1.0 / (lower + self.sigma * upper + 1.0 / rho))))
+        };
+        if let Some(alpha) = self.alpha {
+            return (rho, gamma, None, alpha / self.sigma);
+        }
         let upper_x = measure::lipschitz(x, |x, out| problem.upper_grad(x, y, out, &mut dy));
         let lower_x = measure::lipschitz(x, |x, out| problem.lower_grad(x, y, out, &mut dy));
         let cross = measure::cross(
@@ -237,11 +253,8 @@ impl PenaltyBilevel {
             |x, out| problem.lower_grad(x, y, &mut dx, out),
             |y, out| problem.lower_grad(x, y, out, &mut dy),
         );
-        let rho = 0.5 / lower_y.max(f64::MIN_POSITIVE);
-        let gamma = 1.0 / (lower_y + self.sigma * upper_y + 1.0 / self.rho.unwrap_or(rho));
         // Where the lower level does not depend on x there is nothing that this would have to be slower than.
-        let ratio = 0.25 / (lower_x + cross);
-        [rho, gamma, 0.5 / upper_x, ratio].map(|value| if value.is_finite() { value } else { 1.0 })
+        (rho, gamma, Some(finite(0.5 / upper_x)), finite(0.25 / (lower_x + cross)))
     }
 
     /// `σ_k`.
@@ -325,7 +338,7 @@ impl<P: Bilevel + ?Sized> Solver<P> for PenaltyBilevel {
         check_start(problem, x, y)?;
         self.check(problem)?;
         let (x, y) = begin(problem, x, y)?;
-        let [rho, gamma, longest, ratio] = self.measure(problem, &x, &y);
+        let (rho, gamma, longest, ratio) = self.measured(problem, &x, &y);
         Ok(PenaltyState {
             z: y.clone(),
             u: y.clone(),
@@ -333,10 +346,10 @@ impl<P: Bilevel + ?Sized> Solver<P> for PenaltyBilevel {
             x,
             y,
             k: 0,
-            longest: self.alpha.is_none().then_some(longest),
-            ratio: self.alpha.map_or(ratio, |alpha| alpha / self.sigma),
-            gamma: self.gamma.unwrap_or(gamma),
-            rho: self.rho.unwrap_or(rho),
+            longest,
+            ratio,
+            gamma,
+            rho,
             gradients: 0,
             stationarity: None,
             proximal: None,

@@ -18,7 +18,7 @@ use crate::bilevel::{Bilevel, LowerCurvature, Sizes};
 use crate::examples::{Examples, Whole};
 use crate::linalg::{add_scaled, dot, norm};
 use crate::problem::{Bounds, Simple};
-use crate::simd;
+use crate::simd::{self, vectorized};
 
 /// Slope of the leaky part.
 const LEAK: f64 = 0.01;
@@ -28,8 +28,8 @@ const LEAK: f64 = 0.01;
 pub struct Svm {
     train: Whole,
     held_out: Whole,
-    /// Which weight each training example has.
-    groups: Vec<usize>,
+    /// Which weight each training example has; none where each has its own, in order.
+    groups: Option<Vec<usize>>,
     bounds: Simple,
     pub(super) weights: usize,
 }
@@ -42,6 +42,7 @@ impl Svm {
         assert_eq!(train.features, held_out.features, "the same features");
         let weights = groups.iter().max().map_or(0, |last| last + 1);
         let bounds = Bounds::new(vec![least; weights], vec![most; weights]).into();
+        let groups = Some(groups).filter(|groups| groups.iter().enumerate().any(|(i, group)| i != *group));
         Self { train: Whole::new(train), held_out: Whole::new(held_out), groups, bounds, weights }
     }
 
@@ -72,13 +73,14 @@ impl Svm {
         let labels = &self.held_out.examples().labels;
         let mut pulls = self.held_out.products(y);
         pulls.iter_mut().zip(labels).for_each(|(pull, label)| *pull *= label / length);
-        let (odds, mut along) = (odds(&pulls), 0.0);
-        for ((pull, label), odds) in pulls.iter_mut().zip(labels).zip(odds) {
-            let slope = leaky(odds).1 / length;
-            along += slope * *pull;
-            *pull = label * slope;
-        }
-        self.held_out.add_sum(&pulls, dy);
+        let mut slopes = odds(&pulls);
+        vectorized(
+            #[inline(always)]
+            || slopes.iter_mut().for_each(|of| *of = leaky(*of).1 / length),
+        );
+        let along = dot(&slopes, &pulls);
+        slopes.iter_mut().zip(labels).for_each(|(slope, label)| *slope *= label);
+        self.held_out.add_sum(&slopes, dy);
         // The margin is divided by the length of w.
         add_scaled(&mut dy[..d], -along / length, &y[..d]);
     }
@@ -100,7 +102,17 @@ impl Svm {
     fn example_weights(&self, x: &[f64]) -> Vec<f64> {
         let mut of_groups = x.to_vec();
         simd::exp(&mut of_groups);
-        self.groups.iter().map(|group| of_groups[*group]).collect()
+        match &self.groups {
+            Some(groups) => groups.iter().map(|group| of_groups[*group]).collect(),
+            None => of_groups,
+        }
+    }
+
+    /// Writes the sums over the examples of each weight.
+    fn sum_groups(&self, of_examples: &[f64], out: &mut [f64]) {
+        let Some(groups) = &self.groups else { return out.copy_from_slice(of_examples) };
+        out.fill(0.0);
+        groups.iter().zip(of_examples).for_each(|(group, of)| out[*group] += of);
     }
 
     /// `1 − m_i` of the training examples.
@@ -119,11 +131,26 @@ fn odds(margins: &[f64]) -> Vec<f64> {
 }
 
 /// `leaky(2 σ(−5 μ) − 1)` and its derivative by `μ`, from `exp(5 μ)`.
+#[allow(clippy::inline_always, reason = "compiled once for each instruction set, inside the dispatch")]
+#[inline(always)]
 fn leaky(odds: f64) -> (f64, f64) {
     let sigma = 1.0 / (1.0 + odds);
     let value = 2.0 * sigma - 1.0;
     let leak = if value > 0.0 { 1.0 } else { LEAK };
     (leak * value, leak * -10.0 * sigma * (1.0 - sigma))
+}
+
+/// Of shortfalls `1 − m` and weights `e^c` makes the derivatives of the losses by the decisions, and the losses `½ e^c max(0, 1 − m)²`.
+#[allow(clippy::inline_always, reason = "compiled once for each instruction set, inside the dispatch")]
+#[inline(always)]
+fn hinges(shortfalls: &mut [f64], weights: &mut [f64], labels: &[f64]) {
+    for ((short, weight), label) in shortfalls.iter_mut().zip(weights).zip(labels) {
+        // Not a number goes on as such.
+        let counts = *short > 0.0 || short.is_nan();
+        let slope = *weight * *short;
+        *weight = if counts { 0.5 * slope * *short } else { 0.0 };
+        *short = if counts { -slope * label } else { 0.0 };
+    }
 }
 
 /// The form without constraints; the lower variable is `(w, b)`.
@@ -153,19 +180,14 @@ impl Bilevel for Hinge<'_> {
 
     fn lower_grad(&self, x: &[f64], y: &[f64], dx: &mut [f64], dy: &mut [f64]) {
         let d = self.0.features();
-        dx.fill(0.0);
         dy[..d].copy_from_slice(&y[..d]);
         dy[d] = 0.0;
-        let mut pulls = self.0.shortfalls(y);
-        for (i, (pull, weight)) in pulls.iter_mut().zip(self.0.example_weights(x)).enumerate() {
-            let shortfall = std::mem::take(pull);
-            // Not a number goes on as such.
-            if shortfall <= 0.0 {
-                continue;
-            }
-            dx[self.0.groups[i]] += 0.5 * weight * shortfall * shortfall;
-            *pull = -weight * shortfall * self.0.labels()[i];
-        }
+        let (mut pulls, mut losses) = (self.0.shortfalls(y), self.0.example_weights(x));
+        vectorized(
+            #[inline(always)]
+            || hinges(&mut pulls, &mut losses, self.0.labels()),
+        );
+        self.0.sum_groups(&losses, dx);
         self.0.train.add_sum(&pulls, dy);
     }
 
@@ -188,11 +210,12 @@ impl LowerCurvature for Hinge<'_> {
     }
 
     fn hess_xy(&self, x: &[f64], y: &[f64], v: &[f64], out: &mut [f64]) {
-        out.fill(0.0);
         let (along, weights) = (self.0.train.products(v), self.0.example_weights(x));
-        for (i, shortfall) in self.0.shortfalls(y).into_iter().enumerate().filter(|(_, short)| *short > 0.0) {
-            out[self.0.groups[i]] -= weights[i] * shortfall * self.0.labels()[i] * along[i];
+        let mut of_examples = self.0.shortfalls(y);
+        for (i, of) in of_examples.iter_mut().enumerate() {
+            *of = if *of > 0.0 { -weights[i] * *of * self.0.labels()[i] * along[i] } else { 0.0 };
         }
+        self.0.sum_groups(&of_examples, out);
     }
 }
 
@@ -236,13 +259,14 @@ impl Bilevel for Slack<'_> {
 
     fn lower_grad(&self, x: &[f64], y: &[f64], dx: &mut [f64], dy: &mut [f64]) {
         let d = self.0.features();
-        dx.fill(0.0);
         dy[..d].copy_from_slice(&y[..d]);
         dy[d] = 0.0;
-        for (i, (slack, weight)) in y[d + 1..].iter().zip(self.0.example_weights(x)).enumerate() {
-            dx[self.0.groups[i]] += 0.5 * weight * slack * slack;
-            dy[d + 1 + i] = weight * slack;
+        let mut of_examples = self.0.example_weights(x);
+        for ((slack, of), dy) in y[d + 1..].iter().zip(&mut of_examples).zip(&mut dy[d + 1..]) {
+            *dy = *of * slack;
+            *of *= 0.5 * slack * slack;
         }
+        self.0.sum_groups(&of_examples, dx);
     }
 
     fn constraints(&self, _x: &[f64], y: &[f64], g: &mut [f64]) {
