@@ -12,9 +12,11 @@ const ROUNDS: usize = 12;
 /// Relative change from one round to the next at which a value is known well enough: the steps have a factor of safety of two.
 const SETTLED: f64 = 0.01;
 
-/// Whether `size`, after `most`, is the last round's.
-fn settled(size: f64, most: f64) -> bool {
-    (size - most).abs() <= SETTLED * most
+/// Takes a round's value into the largest so far; whether it was the last round.
+fn settled(size: f64, most: &mut f64) -> bool {
+    let settled = (size - *most).abs() <= SETTLED * *most;
+    *most = most.max(size);
+    settled
 }
 
 /// The largest `|eigenvalue|` of the symmetric Jacobian of `map` at `z`; 0 for a constant map or no variables.
@@ -27,9 +29,7 @@ pub(super) fn lipschitz(z: &[f64], mut map: impl FnMut(&[f64], &mut [f64])) -> f
         if !size.is_finite() {
             return size;
         }
-        let done = settled(size, most);
-        most = most.max(size);
-        if done {
+        if settled(size, &mut most) {
             break;
         }
         v = image.into_iter().map(|value| value / size).collect();
@@ -50,9 +50,7 @@ pub(super) fn cross(
     for _ in 0..ROUNDS {
         let image = derivative(a, &v, b.len(), &mut map);
         let size = norm(&image);
-        let done = settled(size, most);
-        most = most.max(size);
-        if done {
+        if settled(size, &mut most) {
             break;
         }
         let u: Vec<f64> = image.into_iter().map(|value| value / size).collect();
@@ -79,9 +77,7 @@ pub(super) fn coupling<P: Bilevel + ?Sized>(problem: &P, x: &[f64], y: &[f64]) -
             problem.constraints(x, y, g);
         });
         let size = norm(&image);
-        let done = settled(size, most);
-        most = most.max(size);
-        if done {
+        if settled(size, &mut most) {
             break;
         }
         v.fill(0.0);

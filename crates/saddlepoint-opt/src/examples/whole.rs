@@ -8,7 +8,7 @@ const BLOCK: usize = 1024;
 /// Independent sums of a column; fixed, so that the order of the additions is.
 const LANES: usize = 8;
 
-/// Examples, and their features by columns `[features, examples]` where most of them are not 0.
+/// Examples, and their features by columns `[features + 1, examples]`, the last of ones for the intercept, where most of them are not 0.
 #[derive(Debug, Clone)]
 pub struct Whole {
     examples: Examples,
@@ -25,6 +25,7 @@ impl Whole {
             for i in 0..n {
                 examples.row(i).iter().for_each(|&(j, value)| columns[j as usize * n + i] = value);
             }
+            columns.resize(n * (d + 1), 1.0);
             columns
         });
         Self { examples, columns }
@@ -52,21 +53,20 @@ impl Whole {
 
     /// `out += Σ_i s_i (z_i, 1)`, to its first elements.
     pub fn add_sum(&self, s: &[f64], out: &mut [f64]) {
-        let (out, rest) = out.split_at_mut(self.examples.features);
+        let d = self.examples.features;
         let Some(columns) = &self.columns else {
             // A product with 0 is left out, not only to save time: there are many where few examples count.
             let some = s.iter().enumerate().filter(|(_, s)| **s != 0.0);
-            some.for_each(|(i, s)| self.examples.add(i, *s, out));
-            rest[0] += s.iter().sum::<f64>();
+            some.for_each(|(i, s)| self.examples.add(i, *s, &mut out[..d]));
+            out[d] += s.iter().sum::<f64>();
             return;
         };
         vectorized(
             #[inline(always)]
             || {
-                for (column, out) in columns.chunks_exact(s.len()).zip(&mut *out) {
+                for (column, out) in columns.chunks_exact(s.len()).zip(&mut out[..=d]) {
                     *out += dot(column, s);
                 }
-                rest[0] += sum(s);
             },
         );
     }
@@ -96,23 +96,6 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     }
     for (lane, (a, b)) in lanes.iter_mut().zip(rest_a.iter().zip(rest_b)) {
         *lane += a * b;
-    }
-    lanes.iter().sum()
-}
-
-/// With as many independent sums as a product of columns has.
-#[allow(clippy::inline_always, reason = "compiled once for each instruction set, inside the dispatch")]
-#[inline(always)]
-fn sum(of: &[f64]) -> f64 {
-    let mut lanes = [0.0; LANES];
-    let (of, rest) = of.as_chunks::<LANES>();
-    for of in of {
-        for (lane, of) in lanes.iter_mut().zip(of) {
-            *lane += of;
-        }
-    }
-    for (lane, of) in lanes.iter_mut().zip(rest) {
-        *lane += of;
     }
     lanes.iter().sum()
 }

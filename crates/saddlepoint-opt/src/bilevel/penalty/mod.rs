@@ -226,12 +226,7 @@ impl PenaltyBilevel {
 
     /// The settings that are measured where they are not given: `rho`, `gamma`, the longest step of `x` (none where its step is given), and
     /// its ratio to `σ`.
-    fn measured<P: Bilevel + ?Sized>(
-        &self,
-        problem: &P,
-        x: &[f64],
-        y: &[f64],
-    ) -> (f64, f64, Option<f64>, f64) {
+    fn steps<P: Bilevel + ?Sized>(&self, problem: &P, x: &[f64], y: &[f64]) -> (f64, f64, Option<f64>, f64) {
         let finite = |value: f64| if value.is_finite() { value } else { 1.0 };
         let (mut dx, mut dy) = (vec![0.0; x.len()], vec![0.0; y.len()]);
         let (rho, gamma) = if let (Some(rho), Some(gamma)) = (self.rho, self.gamma) {
@@ -338,7 +333,7 @@ impl<P: Bilevel + ?Sized> Solver<P> for PenaltyBilevel {
         check_start(problem, x, y)?;
         self.check(problem)?;
         let (x, y) = begin(problem, x, y)?;
-        let (rho, gamma, longest, ratio) = self.measured(problem, &x, &y);
+        let (rho, gamma, longest, ratio) = self.steps(problem, &x, &y);
         Ok(PenaltyState {
             z: y.clone(),
             u: y.clone(),
